@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlx_server.app.catalog import hub_cache
 from mlx_server.app.config.settings import ModelSettings
+from mlx_server.workers.folders.conversions import made_of
 from mlx_server.workers.folders.gguf_parts import parts_named_by
 from mlx_server.workers.folders.model_files import is_described
 from mlx_server.workers.folders.model_path import HUB_ID
@@ -26,6 +27,14 @@ def deletable(path: Path, others: Iterable[Path], models_dir: Path | None = None
     reals = {place for other in others for place in (other.absolute(), other.resolve())}
     places = {place for real in reals for place in (real, *real.parents)}
     return [] if any(is_same(place, target) for place in places for target in targets) else targets
+
+
+def conversions(path: Path, others: Iterable[Path], cache_dir: Path) -> list[Path]:
+    """What the server has made of a .gguf file, wherever that lies; none if another model is served from it."""
+    parts = parts_named_by(path.absolute())
+    if path.suffix != ".gguf" or any(is_same(part, other.absolute()) for other in others for part in parts):
+        return []
+    return list(made_of(parts[0], cache_dir))
 
 
 def is_same(one: Path, other: Path) -> bool:

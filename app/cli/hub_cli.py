@@ -137,7 +137,8 @@ def rm(
 
 async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: bool, as_json: bool) -> None:
     """Do what `rm` says. Ends the command if there is no such model, or the answer is no."""
-    from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete, places_of
+    from mlx_server.app.catalog.delete_files import bytes_in, conversions, deletable, delete, places_of
+    from mlx_server.app.config.settings import default_cache_dir
     from mlx_server.app.machine.sizes import size
 
     registry = open_registry(data_dir)
@@ -147,7 +148,9 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
         name, known = row.name, row in rows
         named = [other.path or other.hub_id for other in rows if other.name != name]
         others = [place for model in named if model for place in places_of(model)]
-        files = deletable(Path(row.path), others) if row.path and not keep_files else []
+        own = deletable(Path(row.path), others) if row.path and not keep_files else []
+        copies = conversions(Path(row.path), others, default_cache_dir()) if row.path and not keep_files else []
+        files = [*own, *copies]
         if not known and not files:
             fail(f"{name} is known by its files alone, which stay: there is nothing to forget.")
         place = ", ".join(map(str, files)) or None
@@ -164,7 +167,7 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
     if as_json:
         typer.echo(json.dumps({"name": name, "files_removed": place, "freed_bytes": freed}))
         return
-    left = f" Its files are still in {row.path}." if row.path and not files else ""
+    left = f" Its files are still in {row.path}." if row.path and not own else ""
     freed_text = f" {size(freed)} are free again." if files else ""
     Console(soft_wrap=True).print(f"{name} is forgotten.{freed_text}{left}", markup=False, highlight=False)
 

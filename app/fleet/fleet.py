@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from anyio import to_thread
 
-from mlx_server.app.catalog.delete_files import deletable, delete, needed_by
+from mlx_server.app.catalog.delete_files import conversions, deletable, delete, needed_by
 from mlx_server.app.catalog.errors import FleetError, ModelConfigured, ModelNotFound, ModelNotLoaded
 from mlx_server.app.catalog.served_type import configured_type, path_of
 from mlx_server.app.config.config_file import ConfigError
@@ -215,7 +215,7 @@ class Fleet:
 
     async def delete(self, name: str, *, remove_files: bool = True) -> bool:
         """Unload and forget a model; True if its files, which lie in a folder of ours and are no other model's, were
-        removed too.
+        removed too. What was made of a .gguf file goes in any case.
 
         Raises ModelNotFound.
         """
@@ -236,7 +236,8 @@ class Fleet:
         path = path_of(model)
         needed = [needed for other in others for needed in needed_by(other)]
         targets = [] if path is None else deletable(path, needed, self.settings.models_dir)
-        delete(targets)
+        copies = [] if path is None else conversions(path, needed, self.settings.cache_dir)
+        delete([*targets, *copies])
         return bool(targets)
 
     def apply_settings(self, settings: Settings) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete, needed_by
+from mlx_server.app.catalog.delete_files import bytes_in, conversions, deletable, delete, needed_by
 from mlx_server.app.config.settings import ModelSettings
+from mlx_server.workers.folders.conversions import Source, record
 
 
 @pytest.fixture
@@ -89,6 +90,16 @@ def test_model_in_one_file_goes_goes_as_a_folder_does(tmp_path: Path) -> None:
     delete(target)
     assert not file.exists()
     assert deletable(file, [], file.parent) == []
+
+
+def test_what_was_made_of_a_file_goes_with_its_model(tmp_path: Path) -> None:
+    parts = [tmp_path / f"large-{number:05}-of-00002.gguf" for number in (1, 2)]
+    made = tmp_path / "cache" / "converted" / "large-1"
+    record(made, Source(str(parts[0]), "float32", made.name))
+    for other in parts:
+        assert conversions(parts[1], [other], tmp_path / "cache") == []
+    assert conversions(tmp_path / "other.gguf", [], tmp_path / "cache") == []
+    assert conversions(parts[1], [tmp_path / "other.gguf"], tmp_path / "cache") == [made]
 
 
 def test_file_that_another_model_has_by_another_spelling_stays(tmp_path: Path) -> None:

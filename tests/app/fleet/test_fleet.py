@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from support.running.fleets import LONG_S, end_of, scripted, settings_of, started, submit, until, worker_pids
+from support.tiny.gguf_files import write_gguf
 
 from mlx_server.app.catalog.errors import LoadFailed, ModelNotFound
 from mlx_server.app.config.settings import ModelSettings
@@ -25,6 +26,7 @@ from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished
+from mlx_server.workers.folders.conversions import Source, record
 
 pytestmark = pytest.mark.anyio
 SLOW = json.dumps({"tokens": 20, "interval_s": 0.05})
@@ -325,6 +327,19 @@ async def test_delete_removes_files_only_where_models_are_kept(
     assert not inside.exists()
     with pytest.raises(ModelNotFound):
         await fleet.delete("own")
+    await fleet.stop()
+
+
+async def test_delete_removes_what_was_made_of_a_file_with_the_last_model_of_it(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "m.gguf")
+    made = tmp_path / "cache" / "converted" / "m-1"
+    record(made, Source(str(file), "float32", made.name))
+    models = [ModelSettings(str(file), "lm", name) for name in ("one", "other")]
+    fleet = Fleet(settings_of(*models, cache_dir=tmp_path / "cache"))
+    assert await fleet.delete("one") is False
+    assert made.is_dir()
+    assert await fleet.delete("other") is False, "the file itself is the user's own"
+    assert (file.is_file(), made.exists()) == (True, False)
     await fleet.stop()
 
 
