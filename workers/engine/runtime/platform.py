@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import secrets
 from typing import Any
 
@@ -16,6 +17,8 @@ from mlx_server.schemas.internal.messages import CpuDtype, MlxMemory
 from mlx_server.workers.allowance import Allowance
 from mlx_server.workers.engine.runtime import convolutions, gated_delta, packing, vector_math
 from mlx_server.workers.errors import ModelLoadError
+
+log = logging.getLogger(__name__)
 
 REUSED_BYTES = 1 << 30
 """Memory that MLX keeps for reuse: as much as passes over whole batches need, and no more.
@@ -116,8 +119,10 @@ def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
         if left and scarce:
             notes.append(
                 f"weights of {left} layers stay quantised, which is slow: float32 needs {need / (1 << 30):.1f} GiB,"
-                f" {available / (1 << 30):.1f} GiB are free"
+                " and too little memory is free"
             )
+            # Notes name what a model computes, and how much is free is another number at each start.
+            log.info("%.1f GiB of memory are free for the weights", available / (1 << 30))
             if not packed:
                 return model, notes
         elif left:

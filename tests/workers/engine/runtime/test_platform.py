@@ -1,9 +1,11 @@
 """How weights are held on a CPU, and what is said of a model that is large for the machine."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import psutil
 import pytest
 from mlx.utils import tree_flatten
 
@@ -36,6 +38,17 @@ def test_weights_on_a_cpu_are_held_as_was_asked(cpu_dtype: Any, bits: int, expec
     model, [note] = suit_weights(quantised(bits), cpu_dtype)
     assert dtypes(model) == expected
     assert part in note
+
+
+def test_how_much_memory_is_free_is_logged_and_in_no_note(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    with caplog.at_level("INFO"):
+        _, [note] = suit_weights(quantised(3), "auto")
+    assert "2 layers stay quantised" in note
+    assert note.count("GiB") == 1, "what is needed"
+    assert "0.0 GiB of memory are free" in caplog.text
 
 
 def test_large_model_is_warned_of_by_mlx_lms_rule() -> None:
