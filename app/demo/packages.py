@@ -17,7 +17,7 @@ from mlx_server.workers.folders.converters import (
     convert_kokoro,
     convert_whisper,
 )
-from mlx_server.workers.folders.gguf import CONVERSION, convert_gguf
+from mlx_server.workers.folders.gguf import convert_gguf, edition
 
 Form = Literal["folder", "gguf", "ctranslate2", "onnx"]
 """What the files of a package are: a folder that can be served as it is, or what has to be converted."""
@@ -59,7 +59,7 @@ class DemoSource:
             case "folder":
                 return Path(self.name)
             case "gguf":
-                return Path(f"conversion-{CONVERSION}", self.name)
+                return Path(f"conversion-{edition()}", self.name)
             case "ctranslate2":
                 return Path(f"ctranslate2-{CTRANSLATE2_CONVERSION}", self.name)
             case "onnx":

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,11 @@ class GgufError(Exception):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"Cannot convert {path}: {' '.join(reason.split())}")
+
+
+def edition() -> str:
+    """Of conversions: what is made of a file by another one is another model."""
+    return f"{CONVERSION}-{metadata.version('gguf2mlx')}"
 
 
 def default_dtype() -> DType:
@@ -89,7 +95,7 @@ def _check_magic(path: Path) -> None:
 def _cache_name(parts: list[Path], dtype: DType) -> str:
     stats = [(part, part.stat()) for part in parts]
     files = [f"{part}\0{stat.st_size}\0{stat.st_mtime_ns}" for part, stat in stats]
-    identity = "\0".join([*files, dtype, str(CONVERSION)])
+    identity = "\0".join([*files, dtype, edition()])
     return f"{parts[0].stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from support.tiny.gguf_files import HIDDEN, spread, tensors, write_gguf
 
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.workers.folders.context_length import longest_input
-from mlx_server.workers.folders.gguf import GgufError, convert_gguf
+from mlx_server.workers.folders.gguf import GgufError, convert_gguf, converted
 
 
 def _discard(_: str) -> None:
@@ -46,7 +47,9 @@ def test_convert_gguf_at_the_same_time_gives_one_folder(tmp_path: Path) -> None:
     assert sum("(1/5)" in report for report in reports) == 1
 
 
-def test_convert_gguf_converts_a_changed_file_again(tmp_path: Path) -> None:
+def test_convert_gguf_converts_again_what_has_changed_or_another_converter_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_gguf(tmp_path / "tiny.gguf", "llama")
     before = convert_gguf(path, tmp_path / "cache", _discard)
     changed_ns = path.stat().st_mtime_ns + 1_000_000
@@ -54,7 +57,9 @@ def test_convert_gguf_converts_a_changed_file_again(tmp_path: Path) -> None:
     after = convert_gguf(path, tmp_path / "cache", _discard)
     assert before != after
     assert not before.exists()
-    assert after.is_dir()
+    assert converted(path, tmp_path / "cache") == after
+    monkeypatch.setattr(metadata, "version", lambda _: "2.2.99")
+    assert converted(path, tmp_path / "cache") is None
 
 
 def test_convert_gguf_names_an_unsupported_architecture_and_leaves_nothing(
