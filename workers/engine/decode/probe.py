@@ -24,6 +24,7 @@ from mlx_server.workers.engine.passes.prompts import read_together
 from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.errors import ModelLoadError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,17 @@ class Batching(Enum):
     NONE = "one request at a time"
 
 
+class NoNumbersError(ModelLoadError):
+    """Raised when a model makes no probabilities of a prompt: no answer of it would be one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "what the model computes is no number (NaN): its weights are damaged, or it leaves the range of their type."
+            " Download it again, take a version of it in another type (bfloat16 for float16), or on a CPU give"
+            " --cpu-dtype float32"
+        )
+
+
 @dataclass(frozen=True)
 class Trace:
     """One sequence's greedy tokens, and for each the log-probabilities [V] in nats."""
@@ -54,7 +66,8 @@ class Trace:
 
 
 def batching_of(model: Any, rows: int, vocab_size: int, kept: KeptTrials) -> tuple[Batching, str]:
-    """What `probe` says, which is not asked again of a model that it found nothing wrong with. Engine thread only."""
+    """What `probe` says, which is not asked again of a model that it found nothing wrong with. Raises
+    ModelLoadError. Engine thread only."""
     trial = f"batching of {min(rows, len(PROMPT_LENGTHS))} rows"
     if kept.get(trial, Batching) is Batching.JOINT:
         return Batching.JOINT, ""
@@ -68,12 +81,14 @@ def batching_of(model: Any, rows: int, vocab_size: int, kept: KeptTrials) -> tup
 def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:
     """The most batching that a model allows with `rows` rows, and why not more (empty if nothing is wrong).
 
-    This also warms up the model. Engine thread only.
+    This also warms up the model. Engine thread only. Raises ModelLoadError for one that computes no numbers.
     """
     prompts = [
         [(7 * i + 3 * k) % min(97, vocab_size - 1) + 1 for i in range(n)] for k, n in enumerate(PROMPT_LENGTHS[:rows])
     ]
     alone = [trace_alone(model, prompt) for prompt in prompts]
+    if any(mx.isnan(logprobs).any() for trace in alone for logprobs in trace.logprobs):
+        raise NoNumbersError
     if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
         return Batching.NONE, "its cache can't be merged into a batch's"
     most, reason = tolerance(model), ""

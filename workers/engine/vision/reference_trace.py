@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_vlm.generate.ar import generate_step
 
+from mlx_server.workers.engine.decode.probe import NoNumbersError
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sequence import Sequence
@@ -43,6 +44,8 @@ def trace_alone(model: Any, sequence: Sequence) -> Trace:
             trace.likely.append(dict(zip(as_list(best), as_list(logprobs[best]), strict=True)))
     except Exception as error:
         raise ModelLoadError(f"this model fails: {describe(error)}") from error
+    if any(math.isnan(logprob) for likely in trace.likely for logprob in likely.values()):
+        raise NoNumbersError
     return trace
 
 

@@ -1,9 +1,12 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
-from mlx_server.workers.engine.decode.probe import Batching, probe
+from mlx_server.workers.engine.decode.probe import Batching, NoNumbersError, probe
+from mlx_server.workers.engine.loading.loading import read_model
 
 pytestmark = pytest.mark.model
 
@@ -51,3 +54,11 @@ def test_probe_notices_a_cache_that_cannot_be_merged(load_tiny: Callable[[str], 
             return [ChunkedKVCache(64) for _ in self.model.layers]
 
     assert probe(Unmergeable(load_tiny("llama")), 8, 50) == (Batching.NONE, "its cache can't be merged into a batch's")
+
+
+def test_a_model_that_computes_no_numbers_is_refused(tiny_model: Callable[[str], Path]) -> None:
+    model, _, _ = read_model(tiny_model("llama"), "native")
+    weight = model.model.norm.weight
+    weight[3] = mx.nan
+    with pytest.raises(NoNumbersError, match=r"no number \(NaN\).*--cpu-dtype float32"):
+        _probe(model, 8)

@@ -4,6 +4,7 @@ import mlx.core as mx
 import pytest
 from support.tiny.sight import Sight
 
+from mlx_server.workers.engine.decode.probe import NoNumbersError
 from mlx_server.workers.engine.vision.features import forget
 from mlx_server.workers.engine.vision.trial import Tried, try_model
 from mlx_server.workers.engine.vision.trial_features import try_remembering
@@ -56,6 +57,16 @@ def test_a_model_without_faults_may_do_everything(sight: Sight) -> None:
     assert tried.tower is not None
     assert (tried.tower.separately, tried.tower.together, len(tried.joinable.kinds)) == (True, True, 2)
     forget(model, tried.tower)
+
+
+def test_a_model_that_computes_no_numbers_is_refused(sight: Sight) -> None:
+    def broken(real: Any, inputs: mx.array, **how: Any) -> Any:
+        output = real(inputs, **how)
+        output.logits = output.logits * mx.nan
+        return output
+
+    with pytest.raises(NoNumbersError):
+        _try(sight, _Model(sight.model, language_model=_Changed(sight.model.language_model, broken)))
 
 
 def test_a_model_that_is_wrong_in_a_batch_runs_one_at_a_time(sight: Sight) -> None:
