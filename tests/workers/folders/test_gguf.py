@@ -12,6 +12,7 @@ from support.tiny.gguf_files import HIDDEN, spread, tensors, write_gguf
 
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.workers.folders.context_length import longest_input
+from mlx_server.workers.folders.conversion_notes import read_notes
 from mlx_server.workers.folders.gguf import GgufError, convert_gguf, converted
 
 
@@ -198,3 +199,4 @@ def test_convert_gguf_keeps_no_code_that_would_not_be_executed(tmp_path: Path) -
     folder = convert_gguf(path, tmp_path / "cache", _discard)
     assert "model_file" not in _config(folder)
     assert list(folder.glob("*.py")) == []
+    assert any("the first Gemma's activation" in note for note in read_notes(folder))

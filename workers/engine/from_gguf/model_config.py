@@ -10,6 +10,12 @@ from mlx_server.workers.engine.from_gguf.positions import scaling
 OWN_CODE = "model_file"
 """The key that names code in a model's folder, which is not executed here; gguf2mlx adds some for the first Gemma."""
 
+EXACT_GELU = (
+    "mlx-lm (0.32) computes the first Gemma's activation exactly, not by the approximation that it was trained with:"
+    " answers may differ a little"
+)
+"""What that code would put right."""
+
 OWN_HEADS = ("llama", "mistral")
 """Architectures whose classes read `head_dim`, and of which gguf2mlx 2.2 does not write it."""
 
@@ -45,4 +51,6 @@ def completed(
         found |= {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
         found["rope_local_base_freq"] = metadata.get("gemma3.rope.freq_base_swa", 10_000.0)
     changes, notes = scaling(metadata, architecture, found)
+    if OWN_CODE in config:
+        notes.append(EXACT_GELU)
     return found | changes, notes

@@ -11,9 +11,11 @@ from typing import Any
 
 import gguf2mlx.gguf2mlx as core
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from gguf2mlx import vlm
+from mlx_lm.models import gemma
 from support.tiny.gguf_files import byte_tokens, write_gguf
 from tokenizers import Tokenizer
 
@@ -422,3 +424,11 @@ def test_library_still_reads_one_ending_and_no_scaling(tmp_path: Path) -> None:
 def test_library_still_does_not_know_splittings(pre: str) -> None:
     with pytest.warns(UserWarning, match=f"Unsupported tokenizer.ggml.pre='{pre}'"):
         core._build_tokenizer_json(["a"], [1], [], [], "gpt2", 0, 0, 0, tokenizer_pre=pre)
+
+
+def test_mlx_lm_still_computes_the_first_gemmas_activation_exactly() -> None:
+    mlp = gemma.MLP(2, 2)
+    mlp.gate_proj.weight = mlp.up_proj.weight = mlp.down_proj.weight = mx.eye(2)
+    x = mx.array([1.5, -0.5])
+    assert mx.allclose(mlp(x), nn.gelu(x) * x, atol=1e-6)
+    assert not mx.allclose(mlp(x), nn.gelu_approx(x) * x, atol=1e-6)
