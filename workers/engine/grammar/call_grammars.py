@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from llguidance import LLMatcher
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse
@@ -33,9 +32,18 @@ KEPT_ARGUMENTS = 512
 
 HARMONY_ANSWER = b"final<|message|>"
 
-KEPT_MATCHERS = 16
+KEPT_ANSWERS = 16
 
 Key = tuple[str, bool, str]
+
+
+class Enforced(NamedTuple):
+    """What is enforced of an answer: a grammar in llguidance's notation, the documents that begin behind the `heads`,
+    and the paths of what is not enforced."""
+
+    source: str
+    heads: dict[bytes, Enforceable]
+    ignored: tuple[str, ...]
 
 
 class CallGrammars:
@@ -45,23 +53,25 @@ class CallGrammars:
         self._vocabulary = vocabulary
         self._special = special
         self._arguments = Recent[Key, Enforceable](KEPT_ARGUMENTS)
-        self._matchers = Recent[Hashable, tuple[Matcher, tuple[str, ...]]](KEPT_MATCHERS)
+        self._answers = Recent[Hashable, Enforced](KEPT_ANSWERS)
 
     def matcher(
         self, native: ToolFormat, tools: tuple[Tool, ...], tool_use: ToolUse, content: Grammar | None
     ) -> tuple[Matcher, tuple[str, ...]]:
-        """A matcher of an answer about which something is enforced, and the paths of what is not enforced in it.
+        """A matcher of one answer about which something is enforced, and the paths of what is not enforced in it.
 
-        The last few are kept: an agent sends the same functions each turn. Raises InvalidRequest.
+        What it is made of is kept for the last few: an agent sends the same functions each turn. Raises InvalidRequest.
         """
         callable_ = callable_tools(tools, tool_use)
         functions = tuple((tool.name, tool.text, key_of(index, tool)) for index, tool in callable_)
         key = (native, functions, tool_use, content)
-        return self._matchers.get(key, lambda: self._made(native, callable_, tool_use, content))
+        answer = self._answers.get(key, lambda: self._answer(native, callable_, tool_use, content))
+        matcher = self._vocabulary.matcher(answer.source, "tools")
+        return self._vocabulary.watched(matcher, answer.heads), answer.ignored
 
-    def _made(
+    def _answer(
         self, native: ToolFormat, callable_: list[tuple[int, Tool]], tool_use: ToolUse, content: Grammar | None
-    ) -> tuple[Matcher, tuple[str, ...]]:
+    ) -> Enforced:
         ignored: list[str] = []
         heads: dict[bytes, Enforceable] = {}
         if content is not None and tool_use.choice == "auto":
@@ -71,23 +81,23 @@ class CallGrammars:
             heads[HARMONY_ANSWER if native is HARMONY else b""] = made
         texts = {index: self._text(tool, ignored) for index, tool in callable_}
         try:
-            found, made_of = self._matcher(native, callable_, texts, tool_use, content)
+            calls = self._calls(native, callable_, texts, tool_use, content)
         except InvalidRequest:
             self._settle(callable_)
-            found, made_of = self._settled_matcher(native, callable_, texts, tool_use, content)
+            calls = self._settled_calls(native, callable_, texts, tool_use, content)
         arguments = {index: self._enforced(index, tool) for index, tool in callable_}
         ignored += [path for made in arguments.values() for path in made.ignored]
-        heads |= {head: arguments[index] for head, index in made_of.heads.items()}
-        return self._vocabulary.watched(found, heads), (*ignored, *made_of.ignored)
+        heads |= {head: arguments[index] for head, index in calls.heads.items()}
+        return Enforced(calls.source, heads, (*ignored, *calls.ignored))
 
-    def _settled_matcher(self, native: ToolFormat, *request: Any) -> tuple[LLMatcher, CallsGrammar]:
+    def _settled_calls(self, native: ToolFormat, *request: Any) -> CallsGrammar:
         """What can be enforced of each function alone; as JSON if only that can be."""
         try:
-            return self._matcher(native, *request)
+            return self._calls(native, *request)
         except InvalidRequest:
-            return self._matcher(native, *request, named=True)
+            return self._calls(native, *request, named=True)
 
-    def _matcher(
+    def _calls(
         self,
         native: ToolFormat,
         callable_: list[tuple[int, Tool]],
@@ -96,14 +106,15 @@ class CallGrammars:
         content: Grammar | None,
         *,
         named: bool = False,
-    ) -> tuple[LLMatcher, CallsGrammar]:
+    ) -> CallsGrammar:
         callees = [
             Callee(index, tool, self._enforced(index, tool).schema, text, self._quoted(text))
             for (index, tool), text in zip(callable_, texts.values(), strict=True)
         ]
         source = self._vocabulary.source
         made = tool_grammar(native, callees, tool_use, content, self._special, source, named=named)
-        return self._vocabulary.matcher(made.source, "tools"), made
+        self._vocabulary.check(made.source, "tools")
+        return made
 
     def _text(self, tool: Tool, ignored: list[str]) -> Grammar | None:
         """The grammar of a function's text, if it can be enforced; its path is told if not."""

@@ -21,9 +21,14 @@ STACK_BYTES = 16 << 20
 """Stack of the thread that tries grammars; the worker's are larger."""
 
 
+STEP_FUEL = 3_000_000
+"""Work of the lexer for one mask, 15 times llguidance's default: patterns of passwords need a million, which takes 10
+ms. All of it takes less than `MAX_MASK_S`."""
+
+
 def matcher_limits() -> LLParserLimits:
-    """llguidance's own limits; its errors don't repeat the answer so far."""
-    return LLParserLimits(verbose_errors=False)
+    """llguidance's own limits but for `STEP_FUEL`; its errors don't repeat the answer so far."""
+    return LLParserLimits(verbose_errors=False, step_lexer_fuel=STEP_FUEL)
 
 
 class GrammarGuard:

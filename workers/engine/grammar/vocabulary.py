@@ -21,8 +21,6 @@ from mlx_server.workers.engine.grammar.json_watch import JsonWatch
 from mlx_server.workers.engine.grammar.schema_search import COMPLEX, settled, source_of_schema
 from mlx_server.workers.engine.recent import Recent
 
-KEPT_GRAMMARS = 16
-
 KEPT_SCHEMAS = 256
 KEPT_OBJECTIONS = 256
 
@@ -38,7 +36,6 @@ class Vocabulary:
         self._n_vocab, self._eos = max(vocab_size, len(tokenizer)), sorted(tokenizer.eos_token_ids)
         self._tokenizer = tokenizer._tokenizer
         self._guard: GrammarGuard | None = None
-        self._compiled = Recent[str, LLMatcher](KEPT_GRAMMARS)
         self._schemas = Recent[Grammar, Enforceable](KEPT_SCHEMAS)
         self._words: Words | None = None
         self._objections = Recent[str, str | None](KEPT_OBJECTIONS)
@@ -66,8 +63,9 @@ class Vocabulary:
         return TokenLogprob(raw.decode(errors="replace"), raw, logprob, token)
 
     def compile(self, grammar: Grammar) -> Matcher:
-        """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with the reason."""
-        matcher = self._compiled_source(grammar)
+        """A matcher at its beginning, for one answer: its copies share its lexer, with its states and its error.
+        Raises InvalidRequest with the reason."""
+        matcher = self._compiled(grammar)
         return self.watched(matcher, {b"": self.enforced(grammar)})
 
     def watched(self, matcher: LLMatcher, heads: dict[bytes, Enforceable]) -> Matcher:
@@ -80,7 +78,7 @@ class Vocabulary:
             self._words = Words(texts, len(matcher.compute_bitmask()))
         return DistinctMatcher(matcher, JsonWatch(watched), self._words)
 
-    def _compiled_source(self, grammar: Grammar) -> LLMatcher:
+    def _compiled(self, grammar: Grammar) -> LLMatcher:
         try:
             return self.matcher(self.source(grammar), grammar.param)
         except InvalidRequest as error:
@@ -90,8 +88,17 @@ class Vocabulary:
         return self.matcher(self.source(grammar), grammar.param)
 
     def matcher(self, source: str, param: str) -> LLMatcher:
-        """The same for a grammar in llguidance's own notation. The last few are kept."""
-        return self._compiled.get(source, lambda: self._try(source, param))
+        """The same for a grammar in llguidance's own notation."""
+        self.check(source, param)
+        matcher = LLMatcher(self.tokens, source, log_level=0, limits=matcher_limits())
+        if matcher.is_error():
+            raise unusable(param, matcher.get_error())
+        return matcher
+
+    def check(self, source: str, param: str) -> None:
+        """Raise InvalidRequest with the reason if a grammar in llguidance's own notation can't be used."""
+        if (reason := self.objection(source)) is not None:
+            raise unusable(param, reason)
 
     def source(self, grammar: Grammar) -> str:
         """A grammar in llguidance's own notation. Raises InvalidRequest with the reason."""
@@ -106,7 +113,8 @@ class Vocabulary:
         return self._schemas.get(grammar, lambda: of_schema(grammar))
 
     def objection(self, source: str) -> str | None:
-        """Why a grammar can't be used; None if it can. It is tried in a process of its own, once."""
+        """Why a grammar can't be used; None if it can. It is tried in a process of its own, once: the last few answers
+        are kept."""
         if self._guard is None:
             self._guard = GrammarGuard(tokenizer_json(self._tokenizer), self._n_vocab, self._eos)
         reason = self._objections.get(source, partial(self._guard.objection, source))
@@ -117,14 +125,6 @@ class Vocabulary:
     def _settled(self, grammar: Grammar) -> Enforceable:
         given = json.loads(grammar.text)
         return settled(given, grammar.param, self.objection, guaranteed=grammar.guaranteed)
-
-    def _try(self, source: str, param: str) -> LLMatcher:
-        if (reason := self.objection(source)) is not None:
-            raise unusable(param, reason)
-        matcher = LLMatcher(self.tokens, source, log_level=0, limits=matcher_limits())
-        if matcher.is_error():
-            raise unusable(param, matcher.get_error())
-        return matcher
 
 
 def tokenizer_json(tokenizer: Any) -> str:

@@ -166,7 +166,10 @@ class PromptMaker:
                 marks=self._marked(prompt, request, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
-            sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
+            sequences.append(first)
+            for i in range(1, request.n):
+                matcher, _ = self._grammar(prompt, tool_use, request.grammar, format_)
+                sequences.append(choice_of(first, i, matcher))
         return sequences
 
     def _grammar(
@@ -323,13 +326,14 @@ def speech_of(prompt: Prompt, tool_use: ToolUse, format_: ToolFormat) -> Speech 
     return Speech(prompt.tools, tool_use, hermes=format_ is HERMES)
 
 
-def choice_of(first: Sequence, choice: int) -> Sequence:
-    """Another choice of the same prompt; its seed is its own. The prompt is scored for the first one only."""
+def choice_of(first: Sequence, choice: int, grammar: Matcher | None = None) -> Sequence:
+    """Another choice of the same prompt; its seed is its own, as its matcher. The prompt is scored for the first one
+    only."""
     sampling = first.sampling
     if sampling.seed is not None:
         sampling = msgspec.structs.replace(sampling, seed=sampling.seed + choice * SEED_STRIDE)
     key = (first.key[0], first.key[1] + choice)
-    return replace(first, key=key, sampling=sampling, prompt_logprobs=None, follows=True, emitted=[])
+    return replace(first, key=key, sampling=sampling, grammar=grammar, prompt_logprobs=None, follows=True, emitted=[])
 
 
 def too_long(tokens: int, context_length: int, field: str, rest: str = "", why: str = "") -> InvalidRequest:

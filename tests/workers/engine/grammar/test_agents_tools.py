@@ -71,7 +71,7 @@ def test_an_agents_whole_list_can_be_forced(maker: PromptMaker, agent: str) -> N
     sequence = forced(maker, tools, ToolUse("required"))
     assert sequence.grammar is not None
     assert sequence.ignored == told
-    assert forced(maker, tools, ToolUse("required")).grammar is sequence.grammar
+    assert forced(maker, tools, ToolUse("required")).grammar is not sequence.grammar
     assert forced(maker, tools, ToolUse("required", parallel=False)).ignored == told
     for index, tool in enumerate(tools):
         one = forced(maker, tools, ToolUse("named", tool.name))
@@ -88,3 +88,11 @@ def test_arguments_of_an_agents_tools_are_valid(agent: str) -> None:
             if (text := written(matcher, seed, 600)) is not None:
                 assert tool.parameters is not None
                 jsonschema.validate(json.loads(text), tool.parameters)
+
+
+def test_each_choice_has_a_matcher_of_its_own(maker: PromptMaker) -> None:
+    prompt = ChatPrompt((Message("user", "Go on."),), tools_of("pi"))
+    request = GenerationRequest((prompt,), 8, n=2, tool_use=ToolUse("required"))
+    one, other = maker.sequences(1, request)
+    assert one.grammar is not None
+    assert other.grammar not in (None, one.grammar)

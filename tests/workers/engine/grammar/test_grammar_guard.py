@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from support.inputs.schemas import schemas
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar
 from mlx_server.workers.__main__ import WORKER_STACK_BYTES
+from mlx_server.workers.engine.grammar.distinct import Matcher
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.model
@@ -79,14 +81,49 @@ def test_chains_as_long_as_the_guard_allows_are_safe_on_a_workers_threads(vocabu
     assert 1500 in passed
 
 
-def test_a_grammar_is_compiled_once(vocabulary: Vocabulary) -> None:
-    grammar = Grammar("regex", "[a-c]{2}", "p")
-    assert vocabulary.compile(grammar) is vocabulary.compile(grammar)
+PASSWORDS = {
+    "three kinds": (r"^(?=.*[a-z])(?=.*[A-Z])(?=.*\d).{8,64}$", "Secret12"),
+    "four kinds": (r"^(?=.*[a-z])(?=.*[A-Z])(?=.*\d)(?=.*[^\da-zA-Z]).{8,}$", "Secret-Pass1"),
+    "without spaces": (r"^(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])(?=.*\W)(?!.* ).{8,16}$", "!Secret12"),
+}
 
 
-def test_a_guard_that_died_is_started_anew(vocabulary: Vocabulary) -> None:
+@pytest.mark.parametrize("name", PASSWORDS)
+def test_passwords_can_be_written(vocabulary: Vocabulary, name: str) -> None:
+    pattern, password = PASSWORDS[name]
+    properties = {"user": {"type": "string"}, "password": {"type": "string", "pattern": pattern}}
+    schema = {"type": "object", "properties": properties, "required": ["user", "password"]}
+    matcher = vocabulary.compile(Grammar("json_schema", json.dumps(schema), "p"))
+    write(vocabulary, matcher, json.dumps({"user": "bob", "password": password}))
+    assert matcher.is_accepting()
+
+
+def write(vocabulary: Vocabulary, matcher: Matcher, text: str) -> None:
+    """Go on by a text's tokens; they must be allowed."""
+    for token in vocabulary.tokens.tokenize_str(text):
+        assert matcher.compute_bitmask()[token // 8] >> token % 8 & 1, matcher.get_error()
+        assert matcher.consume_token(token)
+
+
+def test_answers_leave_nothing_behind_in_a_grammar(vocabulary: Vocabulary) -> None:
+    grammar = Grammar("regex", "(?s:.*e.{40}x)", "p")
+    words = Path(__file__).read_text().split()
+    for number in range(4):
+        matcher = vocabulary.compile(grammar)
+        write(vocabulary, matcher, " ".join(random.Random(number).sample(words, 60)))
+        assert not matcher.is_error(), matcher.get_error()
+
+
+def test_a_grammar_is_tried_once_and_a_guard_that_died_is_started_anew(vocabulary: Vocabulary) -> None:
     vocabulary.compile(Grammar("regex", "a{3}", "p"))
-    [child] = [p for p in psutil.Process().children() if "grammar_child" in " ".join(p.cmdline())]
+    [child] = guards()
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
+    assert not vocabulary.compile(Grammar("regex", "a{3}", "p")).is_error()
+    assert guards() == []
     assert not vocabulary.compile(Grammar("regex", "a{4}", "p")).is_error()
+
+
+def guards() -> list[psutil.Process]:
+    """The processes in which grammars are tried."""
+    return [each for each in psutil.Process().children() if "grammar_child" in " ".join(each.cmdline())]
