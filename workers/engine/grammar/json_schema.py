@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.engine.grammar.schema_logic import (
+    CHARACTERS,
     TYPES,
     as_dict,
     as_key,
@@ -104,12 +106,12 @@ class Rewriter:
             definitions[self._names[id(place.part)]] = self._schema(place.part, place.path, {})
         return {**whole, "$defs": definitions} if definitions else whole
 
-    def _see(self, schema: Any) -> Any:
-        self._step()
+    def _see(self, schema: Any, steps: int = 1) -> Any:
+        self._step(steps)
         return self._places.seen_through(schema)
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, steps: int = 1) -> None:
+        self._steps += steps
         if self._steps > MOST_STEPS:
             raise too_complex(self._param)
 
@@ -216,6 +218,7 @@ class Rewriter:
         if given is None:
             return []
         try:
+            self._step(len(given) // CHARACTERS)
             return conditions(given)
         except NoEquivalentError as error:
             self._cannot(path, f"it has {error}, which can't be followed while text is made; say it without")
@@ -418,7 +421,7 @@ class Rewriter:
 
     def _numbers_of_properties(self, part: Part) -> None:
         least, most = self._count(part, "minProperties"), self._count(part, "maxProperties")
-        names, required = list(part.out.get("properties", {})), part.out.get("required", [])
+        names, required = list(part.out.get("properties", {})), set(part.out.get("required", []))
         closed = part.out.get("additionalProperties") is False and "patternProperties" not in part.out
         optional = [name for name in names if name not in required]
         if least is not None and least > len(required):
@@ -528,7 +531,8 @@ class Rewriter:
             return None
         everything = [value for those in values for value in those or ()]
         keys = [as_key(value) for value in everything]
-        return [value for value, key in zip(everything, keys, strict=True) if keys.count(key) == 1]
+        often = Counter(keys)
+        return [value for value, key in zip(everything, keys, strict=True) if often[key] == 1]
 
     def _alone(self, part: Part, found: list[Any], members: list[Any]) -> list[Any] | None:
         """Each member without the others."""

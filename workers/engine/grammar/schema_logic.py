@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from mlx_server.workers.engine.grammar.schema_patterns import APART
 from mlx_server.workers.engine.grammar.schema_places import ASSERTIONS
 
-See = Callable[[Any], Any]
-"""A schema, or what it refers to if it says nothing else."""
-
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 MOST_NUMBERS = 16
 MOST_DEPTH = 8
+CHARACTERS = 32
+"""Of values: to look at so many counts like looking at a schema."""
+
+
+class See(Protocol):
+    """A schema, or what it refers to if it says nothing else. Raises InvalidRequest after too many steps."""
+
+    def __call__(self, schema: Any, steps: int = 1) -> Any: ...
 
 
 def said(schema: Any) -> set[str]:
@@ -77,8 +82,10 @@ def values_of(schema: Any, see: See, depth: int = MOST_DEPTH) -> list[Any] | Non
     words = said(schema)
     if words & {"const", "enum"} and words <= {"const", "enum", "type"}:
         given = schema["enum"] if isinstance(schema.get("enum"), list) else [schema.get("const")]
-        of_type = typed(given, schema.get("type"))
-        return distinct(v for v in of_type if "const" not in schema or as_key(v) == as_key(schema["const"]))
+        keyed = {as_key(value): value for value in typed(given, schema.get("type"))}
+        see(schema, sum(8 + len(key) for key in keyed) // CHARACTERS)
+        only = as_key(schema["const"]) if "const" in schema else None
+        return [value for key, value in keyed.items() if only in (None, key)]
     if words in ({"anyOf"}, {"oneOf"}):
         parts = [values_of(part, see, depth - 1) for part in as_list(schema.get("anyOf", schema.get("oneOf")))]
         return None if None in parts else distinct(itertools.chain.from_iterable(part for part in parts if part))

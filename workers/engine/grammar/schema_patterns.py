@@ -7,6 +7,11 @@ another pattern that must hold too.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+MOST_LOOK_AHEADS = 32
+MOST_DEPTH = 8
+"""Groups with look-ahead, and in look-ahead, that stand in each other: each is looked through once more."""
 
 ANY = r"[\s\S]"
 
@@ -17,6 +22,8 @@ ALL_OF_CLASS = re.compile(rf"\^?({CLASS})([*+])\$")
 LITERAL = re.compile(rf"\^?((?:{CLASS})+)(\$?)")
 ANYWHERE = re.compile(rf"(?:\.\*|\[\\s\\S\]\*)\(?({CLASS}{{1,2}})\)?(?:\.\*)?\$?")
 LOOK_AHEAD = re.compile(r"\(\?([=!])")
+COUNT = re.compile(r"\{\d+(?:,\d*)?\}")
+IN_BRACES = re.compile(r"\\[pPux](\{[^{}]*\})")
 
 EQUALS = {
     # zod's duration
@@ -29,7 +36,7 @@ EQUALS = {
 """Patterns that widely used libraries write, with the same in other words."""
 
 DECIMAL = re.compile(
-    r"\[\+-\]\?0\*\(\?:\\d\{0,(\d+)\}\|\(\?=\[\\d\.\]\{1,(\d+)\}0\*\$\)\\d\{0,\1\}\\\.\\d\{0,(\d+)\}0\*\)\$"
+    r"\[\+-\]\?0\*\(\?:\\d\{0,(\d\d?)\}\|\(\?=\[\\d\.\]\{1,(\d\d?)\}0\*\$\)\\d\{0,\1\}\\\.\\d\{0,(\d\d?)\}0\*\)\$"
 )
 """What pydantic writes for a decimal of so many digits and so many places."""
 
@@ -38,19 +45,23 @@ class NoEquivalentError(Exception):
     """Raised for a pattern that has look-around inside, or refers back to what it has found."""
 
 
-def conditions(pattern: str) -> list[str]:
+def conditions(pattern: str, depth: int = MOST_DEPTH) -> list[str]:
     """Patterns without look-around that hold together exactly where this one does. Raises NoEquivalentError."""
     if pattern in EQUALS:
         return [EQUALS[pattern]]
+    if depth == MOST_DEPTH and len(LOOK_AHEAD.findall(pattern)) > MOST_LOOK_AHEADS:
+        raise NoEquivalentError(f"more than {MOST_LOOK_AHEADS} look-aheads")
+    if depth == 0:
+        raise NoEquivalentError(f"look-ahead more than {MOST_DEPTH} deep")
     found: list[str] = []
     rest = pattern
     while (ahead := LOOK_AHEAD.match(rest, 1)) and rest.startswith("^"):
         end = closing(rest, 1)
         inner = rest[ahead.end() : end]
-        found += positive(inner) if ahead[1] == "=" else negative(inner)
+        found += positive(inner, depth - 1) if ahead[1] == "=" else negative(inner, depth - 1)
         rest = "^" + rest[end + 1 :]
-        if top_level_bar(rest):
-            raise NoEquivalentError("look-around in one of several alternatives")
+    if found and top_level_bar(rest):
+        raise NoEquivalentError("look-around in one of several alternatives")
     rest = without_digits_ahead(rest)
     if re.search(r"(?<!\\)(?:\\\\)*\(\?<?[=!]", rest):
         raise NoEquivalentError("look-around")
@@ -72,23 +83,25 @@ def without_digits_ahead(pattern: str) -> str:
     return pattern[: written.start()] + rf"[+-]?0*(?:\d{{0,{whole}}}|{'|'.join(parts)})$"
 
 
-def positive(inner: str) -> list[str]:
+def positive(inner: str, depth: int) -> list[str]:
     """What must follow at the beginning."""
-    return conditions("^" + inner if not top_level_bar(inner) else f"^(?:{inner})")
+    return conditions("^" + inner if not top_level_bar(inner) else f"^(?:{inner})", depth)
 
 
-def negative(inner: str) -> list[str]:
+def negative(inner: str, depth: int) -> list[str]:
     """What must not follow at the beginning, in words that say what may. Raises NoEquivalentError."""
+    if depth == 0:
+        raise NoEquivalentError(f"look-ahead more than {MOST_DEPTH} deep")
     if top_level_bar(inner):
-        return [part for choice in choices(inner) for part in negative(choice)]
+        return [part for choice in choices(inner) for part in negative(choice, depth - 1)]
     if match := ALL_OF_CLASS.fullmatch(inner):
         return [other(match[1]) if match[2] == "*" else f"^$|{other(match[1])}"]
     if match := ANYWHERE.fullmatch(inner):
         return [nowhere(re.findall(CLASS, match[1]))]
     if inner.startswith("(?:") and closing(inner, 0) == len(inner) - 1:
-        return negative(inner[3:-1])
+        return negative(inner[3:-1], depth - 1)
     if inner.startswith("(?:") and closing(inner, 0) == len(inner) - 2 and inner.endswith("$"):
-        return [part for choice in choices(inner[3:-2]) for part in negative(choice + "$")]
+        return [part for choice in choices(inner[3:-2]) for part in negative(choice + "$", depth - 1)]
     if match := LITERAL.fullmatch(inner):
         return [f"^{unlike(re.findall(CLASS, match[1]), bool(match[2]))}"]
     raise NoEquivalentError("look-around")
@@ -107,10 +120,9 @@ def other(one: str) -> str:
 
 def unlike(atoms: list[str], whole: bool) -> str:
     """Texts that don't begin with these characters; that are not just these if `whole`."""
-    tail = f"(?:$|{other(atoms[-1])}" + (f"|{atoms[-1]}{ANY})" if whole else ")")
-    for atom in reversed(atoms[:-1]):
-        tail = f"(?:$|{other(atom)}|{atom}{tail})"
-    return tail
+    *before, last = atoms
+    heads = "".join(f"(?:$|{other(atom)}|{atom}" for atom in before)
+    return f"{heads}(?:$|{other(last)}" + (f"|{last}{ANY})" if whole else ")") + ")" * len(before)
 
 
 def nowhere(atoms: list[str]) -> str:
@@ -152,22 +164,19 @@ def choices(pattern: str) -> list[str]:
     return [*found, pattern[begin:]]
 
 
-def plain(pattern: str) -> list[tuple[int, str]]:
+def plain(pattern: str) -> Iterator[tuple[int, str]]:
     """A pattern's characters with their places, without what is escaped or in a class."""
-    found, in_class, at = [], False, 0
+    in_class, at = False, 0
     while at < len(pattern):
         character = pattern[at]
         if character == "\\":
             at += 1
         elif in_class:
             in_class = character != "]"
-        elif character == "[":
-            in_class = True
-            found.append((at, character))
         else:
-            found.append((at, character))
+            in_class = character == "["
+            yield at, character
         at += 1
-    return found
 
 
 KNOWN_ESCAPES = "dDwWsSbBpPnrtfvxuk0123456789AZz"
@@ -178,19 +187,19 @@ def in_rust(pattern: str) -> str:
     """The same in Rust's dialect: what ECMA-262 takes for a character itself, Rust may not."""
     out, in_class, at = [], False, 0
     while at < len(pattern):
-        character, rest = pattern[at], pattern[at:]
+        character = pattern[at]
         if character == "\\":
-            piece, at = escaped(rest, in_class), at + 1
-            if braces := re.match(r"\\[pPux](\{[^}]*\})", rest):
-                piece, at = braces[0], at + len(braces[1])
+            braces = IN_BRACES.match(pattern, at)
+            piece = braces[0] if braces else escaped(pattern[at : at + 2], in_class)
+            at += len(braces[1]) + 1 if braces else 1
         elif in_class:
             in_class = character != "]"
             piece = "\\" + character if character in "[&~" else character
         elif character == "[":
             in_class, piece = True, "["
-            if rest.startswith("[^]"):
+            if pattern.startswith("[^]", at):
                 in_class, piece, at = False, ANY, at + 2
-        elif character == "{" and not re.match(r"\{\d+(?:,\d*)?\}", rest):
+        elif character == "{" and not COUNT.match(pattern, at):
             piece = r"\{"
         else:
             piece = character
@@ -199,9 +208,9 @@ def in_rust(pattern: str) -> str:
     return "".join(out)
 
 
-def escaped(rest: str, in_class: bool) -> str:
-    """An escape, from its backslash on."""
-    character = rest[1:2]
+def escaped(pair: str, in_class: bool) -> str:
+    """An escape: a backslash and what follows it, if anything does."""
+    character = pair[1:]
     if character == "Z":
         return "$"
     if in_class and character == "b":

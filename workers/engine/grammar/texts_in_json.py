@@ -135,13 +135,18 @@ def with_rules(tokens: list[Token]) -> list[Token]:
 
 def spread_terminals(bodies: dict[str, list[Token]], escapes: set[str]) -> list[str]:
     """The terminals that hold escapes beside other things, in their own words or in those of others."""
+    users: dict[str, list[str]] = {}
+    for name, body in bodies.items():
+        for token in body:
+            users.setdefault(token.text, []).append(name)
     found: set[str] = set()
-    while more := {
-        name
-        for name, body in bodies.items()
-        if name not in found | escapes and any(token.changed or token.text in found | escapes for token in body)
-    }:
-        found |= more
+    pending = [name for name, body in bodies.items() if any(token.changed for token in body)]
+    pending += [name for escape in escapes for name in users.get(escape, ())]
+    while pending:
+        name = pending.pop()
+        if name not in found and name not in escapes:
+            found.add(name)
+            pending += users.get(name, ())
     return sorted(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import jsonschema
@@ -210,6 +211,8 @@ REFUSED: list[tuple[Schema, str, str]] = [
     ({"oneOf": [{"minLength": 2}, {"maxLength": 3}]}, "p.oneOf", "`anyOf`"),
     ({"pattern": r"a(?<=b)c"}, "p.pattern", "look-around"),
     ({"pattern": r"^a(?=b)|^(?!c)d"}, "p.pattern", "look-around"),
+    ({"pattern": "^" + "(?=a)" * 4000 + "a$"}, "p.pattern", "more than 32 look-aheads"),
+    ({"pattern": "^(?!" + "(?:" * 900 + "a" + ")" * 900 + ")a$"}, "p.pattern", "more than 8 deep"),
     ({"patternProperties": {"^(?!.*(a).*\\1)b": {}}}, "p.patternProperties.^(?!.*(a).*\\1)b", "look-around"),
     ({"$ref": "https://example.com/other"}, "p.$ref", "`$defs`"),
     ({"required": "a"}, "p.required", "list"),
@@ -226,8 +229,10 @@ REFUSED: list[tuple[Schema, str, str]] = [
 
 @pytest.mark.parametrize(("schema", "path", "reason"), REFUSED, ids=[row[1] for row in REFUSED])
 def test_what_is_left_over_is_refused_or_told(schema: Schema, path: str, reason: str) -> None:
+    began = time.process_time()
     with pytest.raises(InvalidRequest) as refusal:
         enforceable(schema, "p", guaranteed=True)
+    assert time.process_time() - began < 0.5
     assert refusal.value.param == path
     assert refusal.value.message.startswith(f"`{path}` can't be guaranteed: ")
     assert reason in refusal.value.message
@@ -238,6 +243,15 @@ def test_what_is_left_over_is_refused_or_told(schema: Schema, path: str, reason:
 def test_a_schema_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(InvalidRequest, match="too complex"):
         enforceable({"anyOf": [{"const": number} for number in range(30_000)]}, "p", guaranteed=True)
+
+
+def test_lists_of_values_are_compared_for_a_bounded_time() -> None:
+    lengths = [{"type": "string", "minLength": length} for length in range(640)]
+    began = time.process_time()
+    with pytest.raises(InvalidRequest, match="too complex"):
+        enforceable({"oneOf": [{"anyOf": lengths}, {"enum": list(range(7000))}]}, "p", guaranteed=True)
+    assert enforceable({"oneOf": [{"enum": list(range(9000))}, {"enum": [1]}]}, "p", guaranteed=True)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +124,12 @@ def test_texts_are_allowed_in_json_as_they_are_alone(
 )
 def test_what_can_not_be_said_of_escaped_text_is_none(definition: str) -> None:
     assert in_json(definition) is None
+
+
+def test_long_chains_of_terminals_take_no_longer_than_others() -> None:
+    chain = "".join(f'T{i}: T{i - 1} "a"\n' for i in range(1, 1500))
+    began = time.process_time()
+    written = in_json(f'start: T1499\nT0: "\\n" "a"\n{chain}')
+    assert time.process_time() - began < 0.5
+    assert written is not None
+    assert "t_t1499: t_t1498" in written
