@@ -32,6 +32,7 @@ from mlx_server.workers.engine.grammar.schema_logic import (
 from mlx_server.workers.engine.grammar.schema_patterns import (
     ANY,
     FORMATS,
+    FORMATS_OF_NAMES,
     NATIVE_FORMATS,
     NoEquivalentError,
     conditions,
@@ -397,7 +398,7 @@ class Rewriter:
             listed = [value for value in values if isinstance(value, str)]
             out = {name: known.get(name, rest) for name in listed}
             part.out |= {"properties": out, "additionalProperties": False}
-        elif words <= {"type", "format"} and names.get("format") not in (*FORMATS, "uuid"):
+        elif words <= {"type", "format"} and names.get("format") not in tuple(FORMATS_OF_NAMES):
             return
         elif known:
             self._cannot(path, "it does not go with `properties`, unless it lists the names")
@@ -406,7 +407,7 @@ class Rewriter:
 
     def _pattern_of_names(self, names: Schema, words: set[str], path: str) -> str | None:
         if words <= {"type", "format"}:
-            return FORMATS.get(names["format"], FORMATS["uuid4"].replace("-4[", "-[1-8]["))
+            return FORMATS_OF_NAMES[names["format"]]
         if words <= {"type", "minLength", "maxLength"}:
             bounds = Part(names, path)
             least, most = self._count(bounds, "minLength"), self._count(bounds, "maxLength")

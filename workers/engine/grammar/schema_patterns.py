@@ -253,5 +253,26 @@ duration of more days than a computer counts)."""
 NATIVE_FORMATS = ("email", "hostname", "ipv4", "ipv6", "uri", "uuid")
 """Formats that llguidance enforces well; all others are annotations."""
 
+OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+GROUP = f"{HEX}{{1,4}}"
+SHORTENED = "|".join(f"(?:{GROUP}:){{1,{7 - n}}}(?::{GROUP}){{1,{n}}}" for n in range(1, 7))
+LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,38}[a-zA-Z0-9])?"
+LAST_LABEL = "[a-zA-Z](?:[a-zA-Z0-9-]{0,38}[a-zA-Z0-9])?"
+ATOM = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,30}"
+REGISTERED = f"(?:[a-zA-Z0-9._~!$&'()*+,;=-]|%{HEX}{{2}})"
+IN_PATH = f"(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|%{HEX}{{2}})"
+PATH = f"(?://{REGISTERED}+(?::[0-9]{{1,4}})?(?:/{IN_PATH}*)*|/?{IN_PATH}+(?:/{IN_PATH}*)*)"
+
+FORMATS_OF_NAMES = {
+    **FORMATS,
+    "uuid": FORMATS["uuid4"].replace("-4[", "-[1-8]["),
+    "ipv4": rf"^(?:{OCTET}\.){{3}}{OCTET}$",
+    "ipv6": f"^(?:(?:{GROUP}:){{7}}{GROUP}|(?:{GROUP}:){{1,7}}:|{SHORTENED}|:(?:(?::{GROUP}){{1,7}}|:))$",
+    "hostname": rf"^(?:{LABEL}\.){{0,5}}{LAST_LABEL}$",
+    "email": rf"^{ATOM}(?:\.{ATOM})?@(?:{LABEL}\.){{1,3}}{LAST_LABEL}$",
+    "uri": rf"^[a-zA-Z][a-zA-Z0-9+.-]*:{PATH}(?:\?(?:{IN_PATH}|[/?])*)?(?:#(?:{IN_PATH}|[/?])*)?$",
+}
+"""The same for names of properties, of which llguidance knows no formats: texts of the usual lengths and forms."""
+
 APART = frozenset(("date", "time", "date-time", "duration", "ipv4", "ipv6", "email", "uuid"))
 """Formats of which no two share a text."""

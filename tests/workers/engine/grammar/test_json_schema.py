@@ -41,6 +41,31 @@ CASES: dict[str, tuple[Schema, list[Any], list[Any]]] = {
     ),
     "names of a pattern": ({"type": "object", "propertyNames": {"pattern": "^a"}}, [{"ab": 1}], [{"b": 1}]),
     "names of a length": ({"type": "object", "propertyNames": {"maxLength": 2}}, [{"ab": 1}], [{"abc": 1}]),
+    "names of IPv4 addresses": (
+        {"propertyNames": {"format": "ipv4"}, "additionalProperties": INTEGER, **OPEN},
+        [{"127.0.0.1": 1}, {}],
+        [{"a": 1}, {"1.2.3": 1}, {"1.2.3.256": 1}, {"1.2.3.4": "x"}],
+    ),
+    "names of IPv6 addresses": (
+        {"propertyNames": {"format": "ipv6"}, **OPEN},
+        [{"::1": 1}, {"fe80::1:2": 1}, {"1:2:3:4:5:6:7:8": 1}, {"1::": 1}, {"::": 1}],
+        [{"1:2": 1}, {"1:2:3:4:5:6:7:8:9": 1}, {"1::2::3": 1}, {"12345::": 1}],
+    ),
+    "names of mail addresses": (
+        {"propertyNames": {"type": "string", "format": "email"}, **OPEN},
+        [{"ann.lee@mail.example.com": 1}],
+        [{"ann": 1}],
+    ),
+    "names of hosts": (
+        {"propertyNames": {"format": "hostname"}, **OPEN},
+        [{"localhost": 1}, {"a-1.example.com": 1}],
+        [{"a b": 1}, {"a..b": 1}, {"-a.com": 1}],
+    ),
+    "names of addresses": (
+        {"propertyNames": {"format": "uri"}, **OPEN},
+        [{"https://example.com:80/a/b?c=d#e": 1}, {"urn:a:b": 1}],
+        [{"a b": 1}, {"example.com": 1}, {"https://a:b": 1}, {"a:%2": 1}],
+    ),
     "no names": ({"type": "object", "propertyNames": False}, [{}], [{"a": 1}]),
     "least of all": ({"type": "object", "minProperties": 2}, [{"a": 1, "b": 1}], [{"a": 1}]),
     "least of some": ({**CLOSED, "minProperties": 1}, [{"a": 1}, {"a": 1, "b": 2}, {"b": 1}], [{}]),
@@ -147,7 +172,10 @@ CASES: dict[str, tuple[Schema, list[Any], list[Any]]] = {
 }
 
 FOREIGN = ("nulls", "unknown dialect", "an old tuple", "old bounds", "braces", "draft 7's", "signs in a class")
+FOREIGN += ("names of hosts", "names of addresses")
 """What the validator can't read, or knows in older drafts only."""
+
+CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -157,7 +185,7 @@ def test_what_is_allowed_is_what_is_valid(name: str) -> None:
     assert [each for each in good if not takes(matcher, each)] == []
     assert [each for each in bad if takes(matcher, each)] == []
     if name not in FOREIGN:
-        validator = jsonschema.Draft202012Validator(schema)
+        validator = jsonschema.Draft202012Validator(schema, format_checker=CHECKER)
         assert all(validator.is_valid(each) for each in good)
         assert not any(validator.is_valid(each) for each in bad if name != "one of tagged")
 
@@ -168,7 +196,7 @@ def test_what_is_written_at_random_is_valid(name: str) -> None:
     matcher = matcher_of(schema)
     texts = [text for seed in range(5) if (text := written(matcher, seed, 300)) is not None]
     for text in texts:
-        jsonschema.validate(json.loads(text), schema)
+        jsonschema.validate(json.loads(text), schema, format_checker=CHECKER)
 
 
 DISTINCT: dict[str, Schema] = {
@@ -258,8 +286,7 @@ def test_lists_of_values_are_compared_for_a_bounded_time() -> None:
 def test_formats_are_what_the_validator_takes(kind: str) -> None:
     schema = {"type": "string", "format": kind}
     matcher = matcher_of(schema)
-    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     for seed in range(6):
         text = written(matcher, seed, 200)
         if text is not None:
-            jsonschema.validate(json.loads(text), schema, format_checker=checker)
+            jsonschema.validate(json.loads(text), schema, format_checker=CHECKER)
