@@ -8,21 +8,23 @@ written with smaller tokens.
 from __future__ import annotations
 
 import bisect
-import json
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_server.workers.engine.grammar.json_watch import Frame, JsonWatch
-from mlx_server.workers.engine.grammar.schema_logic import as_key
+from mlx_server.workers.engine.grammar.json_watch import Frame, JsonWatch, key_of
 
 INTEGER = re.compile(rb"-?[0-9]{1,4000}")
 
 MOST_LOOKS = 120
 """Tokens that are tried on a copy of the grammar, for one step."""
+
+FEWEST_LOOKS = 30
+"""The same where there are so many items that each of them takes longer."""
 
 MOST_LETTERS = 12
 """Bytes of a token that is tried so."""
@@ -37,6 +39,7 @@ HIDING = re.compile(rb", ?[^\s].*[\"\]},el]|^[-+.0-9eE]+[,\]} ]|\\u", re.DOTALL)
 """More than one item, the end of a number, and a character that can be written in two ways."""
 CROSSING = re.compile(rb".,\s?\S", re.DOTALL)
 """The end of one item with the beginning of the next."""
+ENDING = re.compile(rb"[\"\]}]")
 LATE_CLOSING = re.compile(rb".[^\]}]*[\]}]", re.DOTALL)
 
 
@@ -62,6 +65,10 @@ class Words:
         self._width = width
         self._sorted = sorted((text, token) for token, text in enumerate(texts) if text)
         self._keys = [text for text, _ in self._sorted]
+        self._exact: dict[bytes, list[int]] = {}
+        for text, token in self._sorted:
+            self._exact.setdefault(text, []).append(token)
+        self._ending = {text[: found.end()] for text in self._exact for found in ENDING.finditer(text)}
         self.hiding = self.of(token for token, text in enumerate(texts) if HIDING.search(text))
         self.crossing = self.of(token for token, text in enumerate(texts) if CROSSING.search(text))
         self.late_closing = self.of(token for token, text in enumerate(texts) if LATE_CLOSING.match(text))
@@ -75,12 +82,14 @@ class Words:
 
     def beginning(self, start: bytes) -> list[int]:
         """The tokens whose bytes begin with these."""
+        if ENDING.match(start, len(start) - 1) and start not in self._ending:
+            return []
         return [token for _, token in self._sorted[slice(*self._range(start))]]
 
-    def exact(self, text: bytes) -> list[int]:
-        """The tokens with exactly these bytes."""
-        first, _ = self._range(text)
-        return [token for same, token in self._sorted[first : first + 4] if same == text]
+    def exactly(self, texts: set[bytes]) -> list[int]:
+        """The tokens with exactly one of these texts, the longest first."""
+        there = sorted(texts & self._exact.keys(), key=lambda text: (-len(text), text))
+        return [token for text in there for token in self._exact[text]]
 
     def _range(self, start: bytes) -> tuple[int, int]:
         return bisect.bisect_left(self._keys, start), bisect.bisect_left(self._keys, start + b"\xff" * 4)
@@ -142,31 +151,38 @@ class DistinctMatcher:
             return self._words.of(())
         written = b"" if frame.start is None else bytes(self._watch.text[frame.start :])
         sets = [self._words.late_closing] if frame.array and written[:1] in (b"", b"{", b"[") else []
-        for item in frame.seen:
-            if item[:1] in (b"{", b"["):
-                sets += self._closing(written, item, depth)
-        search = Search(self._words, frame.seen)
+        sets += self._closing(frame, written, depth)
+        search = self._search(frame)
         sets += [search.repeating(written), self._words.of(search.dead_ends(self._matcher, written, allowed))]
         if frame.array and frame is self._watch.frames[-1]:
-            sets += [self._words.crossing, self._words.of(self._nothing_behind(frame.seen, written, allowed))]
+            sets += [self._words.crossing, self._words.of(self._nothing_behind(frame, written, allowed))]
         banned: Packed = np.bitwise_or.reduce(sets)
         return banned
 
-    def _nothing_behind(self, seen: list[bytes], written: bytes, allowed: Packed) -> list[int]:
+    def _nothing_behind(self, frame: Frame, written: bytes, allowed: Packed) -> list[int]:
         """Tokens that begin a further item where there is no other one left."""
-        seen = [*seen, written] if NUMBER.match(written) else seen
-        search = Search(self._words, seen)
+        if NUMBER.match(written):  # which ends with what follows
+            frame = frame.copied()
+            frame.put(written)
+        seen, search = frame.seen, self._search(frame)
         return [
             token
             for token in self._words.beginning(b",")
             if seen and has(allowed, token) and search.dead(self._matcher, token, self._words.texts[token][1:].lstrip())
         ]
 
-    def _closing(self, written: bytes, item: bytes, depth: int) -> list[Packed]:
+    def _search(self, frame: Frame) -> Search:
+        if frame.steady:
+            return Search(self._words, frame.seen, frame.alive, frame.dead)
+        return Search(self._words, frame.seen, set(), set())
+
+    def _closing(self, frame: Frame, written: bytes, depth: int) -> list[Packed]:
         """The end of an object or array that is equal to another."""
-        closer = b"}" if item[:1] == b"{" else b"]"
         at_its_end = len(self._watch.frames) == depth + 2 and not self._watch.within_text
-        if at_its_end and written[:1] == item[:1] and key_of(item) in (key_of(written + closer), None):
+        if not at_its_end or not frame.keys or written[:1] not in (b"{", b"["):
+            return []
+        closer = b"}" if written[:1] == b"{" else b"]"
+        if key_of(written + closer) in frame.keys:
             return [self._words.of(self._words.beginning(closer))]
         return []
 
@@ -174,18 +190,29 @@ class DistinctMatcher:
 class Search:
     """What may be written beside what is there already."""
 
-    def __init__(self, words: Words, seen: list[bytes]) -> None:
+    def __init__(self, words: Words, seen: list[bytes], alive: set[bytes], dead: set[bytes]) -> None:
+        """`seen` is sorted. What is found is put down in `alive`, texts that lead to something else, and `dead`."""
         self._words = words
         self._seen = seen
-        self._left = MOST_LOOKS
+        self._left = min(MOST_LOOKS, max(FEWEST_LOOKS, MOST_LOOKS * MOST_LOOKS // max(1, len(seen))))
+        self._alive = alive
+        self._dead = dead
+
+    @cached_property
+    def _numbers(self) -> set[float]:
+        return {number_of(item) for item in self._beginning(b"-", b":") if WHOLE_NUMBER.fullmatch(item)}
+
+    def _beginning(self, start: bytes, end: bytes) -> list[bytes]:
+        """Items from the one text up to the other."""
+        return self._seen[bisect.bisect_left(self._seen, start) : bisect.bisect_left(self._seen, end)]
 
     def repeating(self, written: bytes) -> Packed:
         """The tokens, as a set uint8 [width], that end what is written as an item that is there already."""
         tokens: list[int] = []
-        for item in self._seen:
-            if NUMBER.match(item):
-                tokens += self._words.ends if same_number(written, item) else []
-            elif item.startswith(written):
+        if WHOLE_NUMBER.fullmatch(written) and number_of(written) in self._numbers:
+            tokens += self._words.ends
+        for item in self._beginning(written, written + b"\xff"):
+            if not NUMBER.match(item):
                 tokens += self._words.beginning(item[len(written) :])
                 tokens += self._words.beginning(b" " + item) if not written else []
         return self._words.of(tokens)
@@ -200,27 +227,41 @@ class Search:
 
     def dead(self, matcher: Matcher, token: int, written: bytes) -> bool:
         """Whether a token leads to nothing else; `written` is what there is of the item then."""
-        ahead = matcher.deep_copy()
-        self._left -= 1
-        if self._left < 0 or not ahead.consume_token(token):
+        if written in self._alive or written in self._dead:
+            return written in self._dead
+        if self._left == 0:
             return False
-        allowed = np.frombuffer(ahead.compute_bitmask(), np.uint8) & ~self._words.hiding & ~self.repeating(written)
+        self._left -= 1
+        ahead = matcher.deep_copy()  # which takes the longer the more is written
+        if not ahead.consume_token(token):
+            return False
+        if self._leads_nowhere(ahead, written):
+            self._dead.add(written)
+            return True
+        self._alive.update(written[:size] for size in range(1, len(written) + 1))
+        return False
+
+    def _leads_nowhere(self, ahead: Matcher, written: bytes) -> bool:
+        allowed = np.frombuffer(ahead.compute_bitmask(), np.uint8) & ~self._words.hiding
         leading = self._leading(written)
-        if (allowed & ~self._words.of(leading)).any():
+        beside = allowed & ~self._words.of(leading)
+        repeating = self.repeating(written)
+        if (beside & ~repeating).any():
             return False
         texts = self._words.texts
-        return all(self.dead(ahead, each, (written + texts[each]).lstrip()) for each in leading if has(allowed, each))
+        going = (each for each in leading if has(allowed & ~repeating, each))
+        return all(self.dead(ahead, each, (written + texts[each]).lstrip()) for each in going)
 
     def _leading(self, written: bytes) -> list[int]:
         """Tokens that write on at something that is there, and don't end it."""
-        found = set(self._words.exact(b" ")) if not written else set()
-        for item in self._seen:
-            rest = item[len(written) :] if item.startswith(written) else b""
+        starts: set[bytes] = set()
+        for item in self._beginning(written, written + b"\xff"):
+            rest = item[len(written) :]
             whole = len(rest) if NUMBER.match(item) else len(rest) - 1
-            for size in range(1, min(whole, MOST_LETTERS) + 1):
-                found.update(self._words.exact(rest[:size]))
-                found.update(self._words.exact(b" " + rest[:size]) if not written else ())
-        return sorted(found, key=lambda token: -len(self._words.texts[token]))
+            starts.update(rest[:size] for size in range(1, min(whole, MOST_LETTERS) + 1))
+        if not written:
+            starts |= {b" " + start for start in starts} | {b" "}
+        return self._words.exactly(starts)
 
 
 def has(tokens: Packed, token: int) -> bool:
@@ -236,11 +277,3 @@ def same_number(written: bytes, item: bytes) -> bool:
 def number_of(text: bytes) -> float:
     """A number as a client reads it."""
     return int(text) if INTEGER.fullmatch(text) else float(text)
-
-
-def key_of(text: bytes) -> str | None:
-    """Equal for texts of equal values; None for what is no document."""
-    try:
-        return as_key(json.loads(text))
-    except (ValueError, RecursionError):
-        return None

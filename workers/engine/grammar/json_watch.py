@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlx_server.workers.engine.grammar.json_schema import DISTINCT
+from mlx_server.workers.engine.grammar.schema_logic import as_key
 from mlx_server.workers.engine.grammar.schema_places import Schema
 
 OPENING, CLOSING = b"{[", b"}]"
@@ -18,16 +20,38 @@ SPACE = b" \n\r\t"
 @dataclass(slots=True)
 class Frame:
     """An object or array that is open. `nodes` are the schemas that may hold for it; `seen` the items, or the names,
-    that must not come again; `start` is where the one begins that is being written."""
+    that must not come again, sorted; `keys` stand for those of them that are objects or arrays; `start` is where the
+    one begins that is being written. After the beginnings in `alive` there is something else to write, after those in
+    `dead` only what is in `seen`."""
 
     array: bool
     nodes: list[Schema]
     distinct: bool
     seen: list[bytes] = field(default_factory=list)
+    keys: set[str | None] = field(default_factory=set)
+    alive: set[bytes] = field(default_factory=set)
+    dead: set[bytes] = field(default_factory=set)
     start: int | None = None
     key: str = ""
     index: int = 0
     naming: bool = True
+
+    @property
+    def steady(self) -> bool:
+        """Whether all that is still to come has the schema of what is being written."""
+        return self.array and all(self.index >= len(node.get("prefixItems", ())) for node in self.nodes)
+
+    def copied(self) -> Frame:
+        """One that goes on by itself."""
+        own = {"seen": list(self.seen), "keys": set(self.keys), "alive": set(self.alive), "dead": set(self.dead)}
+        return replace(self, **own)  # type: ignore[arg-type]
+
+    def put(self, whole: bytes) -> None:
+        """Note what must not come again."""
+        bisect.insort(self.seen, whole)
+        self.alive.difference_update(whole[:size] for size in range(len(whole) + 1))
+        if whole[:1] in (b"{", b"["):
+            self.keys.add(key_of(whole))
 
 
 class JsonWatch:
@@ -46,9 +70,7 @@ class JsonWatch:
         """One that goes on by itself."""
         twin = copy.copy(self)
         twin.text = bytearray(self.text)
-        twin.frames = [copy.copy(frame) for frame in self.frames]
-        for frame in twin.frames:
-            frame.seen = list(frame.seen)
+        twin.frames = [frame.copied() for frame in self.frames]
         return twin
 
     @property
@@ -134,7 +156,7 @@ class JsonWatch:
         if frame.start is not None:
             whole = bytes(self.text[frame.start : end])
             if frame.distinct:
-                frame.seen.append(whole)
+                frame.put(whole)
             if not frame.array:
                 frame.key = name_of(whole)
             frame.start = None
@@ -147,6 +169,14 @@ def name_of(text: bytes) -> str:
         return str(json.loads(text))
     except ValueError:
         return ""
+
+
+def key_of(text: bytes) -> str | None:
+    """Equal for texts of equal values; None for what is no document."""
+    try:
+        return as_key(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def items_of(node: Schema, index: int) -> list[Any]:

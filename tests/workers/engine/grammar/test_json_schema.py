@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from typing import Any
 
 import jsonschema
 import pytest
-from support.inputs.walks import matcher_of, takes, written
+from support.inputs.walks import bits, matcher_of, takes, written
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.engine.grammar.json_schema import enforceable
@@ -228,6 +229,26 @@ def test_distinct_items_come_to_their_end(name: str) -> None:
     assert len(texts) >= 8
     for text in texts:
         jsonschema.validate(json.loads(text), schema)
+
+
+def test_distinct_items_come_to_the_last_that_there_is() -> None:
+    schema = {"items": {"type": "integer", "minimum": 0, "maximum": 150}, "type": "array", "uniqueItems": True}
+    text = written(matcher_of({**schema, "minItems": 151}), 0, 1000)
+    assert text is not None
+    assert sorted(json.loads(text)) == list(range(151))
+
+
+def test_an_item_beside_a_thousand_others_is_begun_soon() -> None:
+    matcher = matcher_of({"type": "array", "items": STRING, "uniqueItems": True})
+    items = [hashlib.sha256(bytes([i % 256, i // 256])).hexdigest()[:12] for i in range(1000)]
+    for byte in f'{json.dumps(items)[:-1]}, "'.encode():
+        assert matcher.consume_token(byte)
+    began = time.process_time()
+    allowed = bits(matcher)
+    assert time.process_time() - began < 0.06
+    assert allowed[ord("a")]
+    assert all(matcher.consume_token(byte) for byte in items[500].encode())
+    assert not bits(matcher)[ord('"')]
 
 
 REFUSED: list[tuple[Schema, str, str]] = [
