@@ -15,6 +15,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar
 from mlx_server.schemas.internal.messages import TokenLogprob
 from mlx_server.workers.engine.grammar.distinct import DistinctMatcher, Matcher, Words
+from mlx_server.workers.engine.grammar.gbnf import in_lark
 from mlx_server.workers.engine.grammar.grammar_guard import GrammarGuard, matcher_limits
 from mlx_server.workers.engine.grammar.json_schema import Enforceable, enforceable
 from mlx_server.workers.engine.grammar.json_watch import JsonWatch
@@ -153,7 +154,7 @@ def translated(grammar: Grammar) -> str:
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.text)
         case "gbnf":
-            return llguidance.grammar_from("gbnf", grammar.text)
+            return LLMatcher.grammar_from_lark(in_lark(grammar.text))
         case "lark":
             return LLMatcher.grammar_from_lark(grammar.text)
         case "choice":
