@@ -94,7 +94,10 @@ class Rewriter:
 
     def enforceable(self) -> Enforceable:
         """The root, and what was done to it. Raises InvalidRequest."""
-        schema = self.whole()
+        try:
+            schema = self.whole()
+        except (OverflowError, RecursionError):  # numbers beyond a double's, parts in parts in parts
+            raise too_complex(self._param) from None
         return Enforceable(schema, tuple(self.ignored), self._watched)
 
     def whole(self, place: Place | None = None) -> Schema:
@@ -272,7 +275,8 @@ class Rewriter:
             return
         values = None
         if "prefixItems" not in part.out and "items" in part.out:
-            values = values_of(part.given["items"], self._see)
+            given = part.given
+            values = values_of(given.get("items", given.get("unevaluatedItems")), self._see)
         if values is None:
             part.out[DISTINCT] = True
             return

@@ -91,6 +91,16 @@ CASES: dict[str, tuple[Schema, list[Any], list[Any]]] = {
         [[{"a": 1, "b": 2}, {"b": 1}], [[1], [1, 2]]],
         [[{"a": 1, "b": 2}, {"b": 2, "a": 1}], [[1], [1]]],
     ),
+    "distinct rest": (
+        {"type": "array", "uniqueItems": True, "unevaluatedItems": {"type": "string"}},
+        [["a", "b"], []],
+        [["a", "a"], [1]],
+    ),
+    "distinct rest of values": (
+        {"type": "array", "uniqueItems": True, "unevaluatedItems": {"enum": [1, 2]}},
+        [[1, 2], [2]],
+        [[1, 1], [3]],
+    ),
     "not distinct": ({"type": "array", "items": INTEGER, "uniqueItems": False}, [[1, 1]], []),
     "contains": ({"type": "array", "contains": {"const": 1}, "maxItems": 3}, [[1], [0, 0, 1]], [[0, 0], []]),
     "contains nothing": ({"type": "array", "contains": {"const": 1}, "minContains": 0}, [[0], []], []),
@@ -292,6 +302,22 @@ def test_what_is_left_over_is_refused_or_told(schema: Schema, path: str, reason:
 def test_a_schema_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(InvalidRequest, match="too complex"):
         enforceable({"anyOf": [{"const": number} for number in range(30_000)]}, "p", guaranteed=True)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "maximum": 10**400},
+        {"type": "array", "maxItems": 10**400},
+        {"oneOf": [{"enum": [10**400]}, {"minimum": 10**400}]},
+        json.loads('{"items":' * 900 + "{}" + "}" * 900),
+    ],
+    ids=["maximum", "maxItems", "values", "depth"],
+)
+def test_numbers_and_depths_beyond_what_is_computed_with_are_refused(schema: Schema) -> None:
+    for guaranteed in (True, False):
+        with pytest.raises(InvalidRequest, match="too complex"):
+            enforceable(schema, "p", guaranteed=guaranteed)
 
 
 def test_lists_of_values_are_compared_for_a_bounded_time() -> None:
