@@ -39,6 +39,8 @@ HIDING = re.compile(rb", ?[^\s].*[\"\]},el]|^[-+.0-9eE]+[,\]} ]|\\u", re.DOTALL)
 """More than one item, the end of a number, and a character that can be written in two ways."""
 CROSSING = re.compile(rb".,\s?\S", re.DOTALL)
 """The end of one item with the beginning of the next."""
+LEAVING = re.compile(rb"[\]}]\s?,\s?\S")
+"""The end of an item that has parts with the beginning of the next."""
 ENDING = re.compile(rb"[\"\]}]")
 LATE_CLOSING = re.compile(rb".[^\]}]*[\]}]", re.DOTALL)
 
@@ -71,6 +73,7 @@ class Words:
         self._ending = {text[: found.end()] for text in self._exact for found in ENDING.finditer(text)}
         self.hiding = self.of(token for token, text in enumerate(texts) if HIDING.search(text))
         self.crossing = self.of(token for token, text in enumerate(texts) if CROSSING.search(text))
+        self.leaving = self.of(token for token, text in enumerate(texts) if LEAVING.search(text))
         self.late_closing = self.of(token for token, text in enumerate(texts) if LATE_CLOSING.match(text))
         self.ends = [*self.beginning(b","), *self.beginning(b"]")]
 
@@ -156,6 +159,8 @@ class DistinctMatcher:
         sets += [search.repeating(written), self._words.of(search.dead_ends(self._matcher, written, allowed))]
         if frame.array and frame is self._watch.frames[-1]:
             sets += [self._words.crossing, self._words.of(self._nothing_behind(frame, written, allowed))]
+        elif frame.array:
+            sets.append(self._words.leaving)
         banned: Packed = np.bitwise_or.reduce(sets)
         return banned
 

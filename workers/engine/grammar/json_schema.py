@@ -270,20 +270,20 @@ class Rewriter:
             part.out["items"] = self._schema(part.given["unevaluatedItems"], path, {})
 
     def _distinct_items(self, part: Part) -> None:
-        """Few values are written out, in every order or at least in their own; others are watched."""
+        """Few values are written out, in every order or at least in their own; items are watched otherwise."""
         if part.out.get("maxItems", 2) < 2:
             return
         values = None
         if "prefixItems" not in part.out and "items" in part.out:
             given = part.given
             values = values_of(given.get("items", given.get("unevaluatedItems")), self._see)
-        if values is None:
-            part.out[DISTINCT] = True
-            return
-        listed = selections(values, part.out.get("minItems", 0), part.out.get("maxItems", len(values)))
+        listed = None
+        if values is not None:
+            most = min(part.out.get("maxItems", len(values)), len(values))
+            listed = selections(values, part.out.get("minItems", 0), most)
+            part.out["maxItems"] = most
         if listed is None:
-            why = f"so many different values ({len(values)}) can't be kept apart; bound `maxItems`"
-            self._cannot(f"{part.path}.uniqueItems", why)
+            part.out[DISTINCT] = True
         elif "array" in types_of(part.given, self._see):
             others = [kind for kind in TYPES if kind in types_of(part.given, self._see) and kind != "array"]
             part.also.append({"anyOf": [{"enum": listed}, *([{"type": others}] if others else [])]})
