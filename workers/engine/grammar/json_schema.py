@@ -39,8 +39,8 @@ from mlx_server.workers.engine.grammar.schema_patterns import (
 )
 from mlx_server.workers.engine.grammar.schema_places import Place, Places, Schema
 
-DISTINCT = "x-distinct"
-"""Marks arrays whose items, and objects whose names, must differ: llguidance does not see to it."""
+DISTINCT_ITEMS, DISTINCT_NAMES = "x-distinct-items", "x-distinct-names"
+"""Mark arrays whose items, and objects whose names, must differ: llguidance does not see to it."""
 
 MOST_LISTED = 1100
 """Arrays of distinct values that are written out."""
@@ -143,7 +143,7 @@ class Rewriter:
         rules = (self._type, self._values, self._number, self._string, self._array, self._object, self._composed)
         for rule in rules:
             rule(part)
-        self._watched |= DISTINCT in part.out
+        self._watched |= DISTINCT_ITEMS in part.out or DISTINCT_NAMES in part.out
         return part.whole()
 
     def _reference(self, part: Part, place: Place | None) -> None:
@@ -283,7 +283,7 @@ class Rewriter:
             listed = selections(values, part.out.get("minItems", 0), most)
             part.out["maxItems"] = most
         if listed is None:
-            part.out[DISTINCT] = True
+            part.out[DISTINCT_ITEMS] = True
         elif "array" in types_of(part.given, self._see):
             others = [kind for kind in TYPES if kind in types_of(part.given, self._see) and kind != "array"]
             part.also.append({"anyOf": [{"enum": listed}, *([{"type": others}] if others else [])]})
@@ -439,7 +439,7 @@ class Rewriter:
         if not optional:
             part.out["minProperties"] = more + len(part.out.get("required", []))
             if more > 1:
-                part.out[DISTINCT] = True
+                part.out[DISTINCT_NAMES] = True
         elif (closed and math.comb(len(optional), more) <= MOST_COMBINED) or (
             more == 1 and len(optional) <= MOST_COMBINED
         ):

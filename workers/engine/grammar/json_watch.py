@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlx_server.workers.engine.grammar.json_schema import DISTINCT
+from mlx_server.workers.engine.grammar.json_schema import DISTINCT_ITEMS, DISTINCT_NAMES
 from mlx_server.workers.engine.grammar.schema_logic import as_key
 from mlx_server.workers.engine.grammar.schema_places import Schema
 
@@ -138,7 +138,8 @@ class JsonWatch:
         assert self._schema is not None
         self._began(at)
         nodes = self._inner(self.frames[-1]) if self.frames else expanded([self._schema], self._schema)
-        self.frames.append(Frame(array, nodes, any(DISTINCT in node for node in nodes)))
+        mark = DISTINCT_ITEMS if array else DISTINCT_NAMES
+        self.frames.append(Frame(array, nodes, any(mark in node for node in nodes)))
 
     def _inner(self, frame: Frame) -> list[Schema]:
         assert self._schema is not None
@@ -213,7 +214,7 @@ def watches(schema: Any) -> bool:
     while pending:
         part = pending.pop()
         if isinstance(part, dict):
-            if DISTINCT in part:
+            if DISTINCT_ITEMS in part or DISTINCT_NAMES in part:
                 return True
             pending += [inner for name, inner in part.items() if name not in ("enum", "const")]
         elif isinstance(part, list):

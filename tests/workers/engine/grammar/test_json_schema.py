@@ -69,6 +69,16 @@ CASES: dict[str, tuple[Schema, list[Any], list[Any]]] = {
     ),
     "no names": ({"type": "object", "propertyNames": False}, [{}], [{"a": 1}]),
     "least of all": ({"type": "object", "minProperties": 2}, [{"a": 1, "b": 1}], [{"a": 1}]),
+    "least of all beside items": (
+        {"type": ["array", "object"], "minProperties": 2, "items": {"type": "boolean"}, "minItems": 3},
+        [[True, True, False], {"a": 1, "b": 1}],
+        [[True, True], {"a": 1}],
+    ),
+    "distinct items beside names": (
+        {"type": ["array", "object"], "uniqueItems": True},
+        [[True, False], {"a": 1, "b": 1}],
+        [[True, True]],
+    ),
     "least of some": ({**CLOSED, "minProperties": 1}, [{"a": 1}, {"a": 1, "b": 2}, {"b": 1}], [{}]),
     "most of some": ({**CLOSED, "maxProperties": 1}, [{}, {"a": 1}, {"b": 1}], [{"a": 1, "b": 2}]),
     "dependent names": ({"type": "object", "dependentRequired": {"a": ["b"]}}, [{}, {"b": 1}], [{"a": 1}]),
