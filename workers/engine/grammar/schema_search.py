@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 
 from llguidance import LLMatcher
@@ -20,6 +21,10 @@ JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexibl
 
 MOST_TRIES = 200
 MOST_RELAXED = 8
+
+SEARCH_S = 5.0
+"""How long it is looked for parts that are refused: others' prompts wait meanwhile. After it what was found last has to
+do, which holds the others."""
 
 COMPLEX = "it is too complex"
 WORDS = (
@@ -40,14 +45,17 @@ def source_of_schema(schema: Schema) -> str:
     return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=JSON_STYLE))  # type: ignore[arg-type]
 
 
-def settled(given: Schema, param: str, objection: Objection, *, guaranteed: bool) -> Enforceable:
+def settled(
+    given: Schema, param: str, objection: Objection, *, guaranteed: bool, search_s: float = SEARCH_S
+) -> Enforceable:
     """A schema as far as it can be enforced. Raises InvalidRequest if it is to be `guaranteed` and can't be."""
+    until = time.monotonic() + search_s
     made, loose = enforceable(given, param, guaranteed=guaranteed), frozenset[str]()
     for _ in range(MOST_RELAXED):
         reason = objection(source_of_schema(made.schema))
         if reason is None:
             return made
-        path, why = culprit(given, param, objection, reason, loose)
+        path, why = culprit(given, param, objection, reason, until, loose)
         if guaranteed:
             raise not_guaranteed(path, why)
         if path in loose or path == param:
@@ -58,9 +66,10 @@ def settled(given: Schema, param: str, objection: Objection, *, guaranteed: bool
 
 
 def culprit(
-    given: Schema, param: str, objection: Objection, why: str, loose: frozenset[str] = frozenset()
+    given: Schema, param: str, objection: Objection, why: str, until: float, loose: frozenset[str]
 ) -> tuple[str, str]:
-    """The path of the deepest part that is refused alone, and the reason; `why` is the whole schema's."""
+    """The path of the deepest part that is refused alone, as far as it is found `until` then by the monotonic clock,
+    and the reason; `why` is the whole schema's."""
 
     def reason_of(place: Place) -> str | None:
         return objection(source_of_schema(Rewriter(given, param, False, loose).whole(place)))
@@ -71,7 +80,7 @@ def culprit(
     while deeper:
         deeper = False
         for child in children(place, places):
-            if child.path in seen or tries == MOST_TRIES:
+            if child.path in seen or tries == MOST_TRIES or time.monotonic() > until:
                 continue
             seen.add(child.path)
             tries += 1
