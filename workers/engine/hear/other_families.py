@@ -135,9 +135,12 @@ class PieceByPiece(SteppedJob):
 
 
 def parts_of(found: Any) -> list[tuple[str, float | None, float | None]]:
-    """Texts with their times in seconds from the piece's beginning, as far as a family tells them."""
+    """Texts with their times in seconds from the piece's beginning, as far as a family tells them. How long it took to
+    find them, which one says for an end, is none."""
     several = getattr(found, "sentences", None) or getattr(found, "segments", None) or [found]
-    return [(str(value(one, "text") or ""), value(one, "start"), value(one, "end")) for one in several]
+    took_s = getattr(found, "total_time", None)
+    parts = [(str(value(one, "text") or ""), value(one, "start"), value(one, "end")) for one in several]
+    return [(text, start, None if end == took_s else end) for text, start, end in parts]
 
 
 def value(one: Any, name: str) -> Any:

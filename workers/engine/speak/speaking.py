@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,16 @@ INSTRUCTIONS = ("instruct", "instructions")
 
 UNSPOKEN = "`input` has nothing in it that could be read aloud."
 
-STREAM_S = 2.0
-"""How much speech a model that streams gives at a time, in seconds."""
+UNDESCRIBED = "`instructions`: this model needs them: they describe the voice that it speaks with."
+
+UNREAD = {
+    "chatterbox": {"speed"},
+    "fish_drama3": {"speed", *INSTRUCTIONS},
+    "longcat_audiodit": {"speed"},
+    "qwen3_tts": {"speed"},
+    "zonos2": {"speed"},
+}
+"""Parameters that a `generate` of mlx-audio 0.6 has, and does nothing with or refuses, by the family's module."""
 
 
 class Speaking:
@@ -36,6 +44,8 @@ class Speaking:
     def __init__(self, model: Any, voices: tuple[str, ...]) -> None:
         self._model = model
         self._takes = Parameters(model.generate)
+        for name in UNREAD.get(type(model).__module__.rpartition(".")[0].rpartition(".")[2], ()):
+            self._takes.pop(name, None)
         self.voices = voices
         self.engine = JobEngine()
 
@@ -44,6 +54,8 @@ class Speaking:
         instructions = self._takes.first(INSTRUCTIONS)
         refuse(request.instructions is not None and not instructions, "instructions", "takes no instructions")
         refuse(request.speed != 1.0 and "speed" not in self._takes, "speed", "has one speed only")
+        if request.instructions is None and self._describes:
+            raise InvalidRequest(UNDESCRIBED, "instructions")
         voice = choose(request.voice, self.voices)
         options: dict[str, Any] = {"voice": voice} if voice is not None else {}
         if "speed" in self._takes:
@@ -54,14 +66,17 @@ class Speaking:
         language = KOKORO.get(letter)
         if language is not None and "lang_code" in self._takes:
             options["lang_code"] = letter
-        if "stream" in self._takes:
-            options |= {"stream": True, "streaming_interval": STREAM_S}
         if not is_spoken(request.text):
             raise InvalidRequest(UNSPOKEN, "input")
         pieces = sentences(request.text, language or "en")
         job = Speech((ticket, 0), [], 0, format=request.format, pieces=pieces, model=self._model, options=options)
         job.total = sum(map(len, pieces))
         return job
+
+    @property
+    def _describes(self) -> bool:
+        """It speaks with the voice that instructions describe, as one kind of Qwen3-TTS does."""
+        return getattr(getattr(self._model, "config", None), "tts_model_type", None) == "voice_design"
 
 
 KOKORO = {"a": "en", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "en", "z": "zh"}
@@ -77,11 +92,8 @@ class Speech(SteppedJob):
     model: Any = field(kw_only=True, repr=False)
     options: Mapping[str, Any] = field(kw_only=True)
     number: int = 0
-    """Of the piece that is being spoken."""
-    given: int = 0
-    """How often the model was asked for more of it."""
+    """Of the piece that is spoken next."""
     encoder: SoundEncoder | None = None
-    speaking: Iterator[Any] | None = None
 
     @property
     def ended(self) -> bool:
@@ -89,32 +101,26 @@ class Speech(SteppedJob):
         return self.number >= len(self.pieces)
 
     def step(self) -> list[Result]:
-        """Some of a sentence, or the end of one. Raises InvalidRequest for a text that the model has no sound for."""
+        """The next sentence, as a whole: many models keep what they are about, and another's sentence would go on from
+        there. Raises InvalidRequest for a text that the model has no sound for."""
+        text = self.pieces[self.number]
         # What models draw by lot depends on the sentence alone, and not on who speaks beside it.
-        mx.random.seed(zlib.crc32(f"{self.pieces[self.number]} {self.given}".encode()))
-        self.given += 1
-        if self.speaking is None:
-            self.speaking = iter(self.model.generate(text=self.pieces[self.number], **self.options))
-        given = next(self.speaking, None)
-        if given is None:
-            self._next()
-            if self.ended and self.encoder is None:
-                raise InvalidRequest(UNSPOKEN, "input")
-            data = self.encoder.end() if self.ended and self.encoder is not None else b""
-            return [Sound(*self.key, data)] if data else []
-        samples = samples_of(given.audio)
-        if self.encoder is None:
-            self.encoder = SoundEncoder(self.format, int(given.sample_rate))
-        self.tokens += int(given.token_count or 0)
-        data = self.encoder.add(samples)
-        return [Sound(*self.key, data)] if data else []
-
-    def _next(self) -> None:
-        self.done += len(self.pieces[self.number])
+        mx.random.seed(zlib.crc32(text.encode()))
+        data = b""
+        for given in self.model.generate(text=text, **self.options):
+            samples = samples_of(given.audio)
+            self.tokens += int(given.token_count or 0)
+            if samples.size:
+                self.encoder = self.encoder or SoundEncoder(self.format, int(given.sample_rate))
+                data += self.encoder.add(samples)
+        self.done += len(text)
         self.number += 1
-        self.given = 0
-        self.speaking = None
         mx.clear_cache()
+        if self.ended:
+            if self.encoder is None:
+                raise InvalidRequest(UNSPOKEN, "input")
+            data += self.encoder.end()
+        return [Sound(*self.key, data)] if data else []
 
 
 def samples_of(audio: mx.array) -> Samples:
