@@ -29,7 +29,14 @@ from mlx_server.schemas.openai.responses_events import Error
 
 MAX_CONNECTIONS = 256
 POLICY_VIOLATED = 1008
-OF_HANDSHAKE = (b"connection", b"upgrade", b"content-length", b"transfer-encoding")
+OF_HANDSHAKE = (
+    b"connection",
+    b"upgrade",
+    b"content-length",
+    b"transfer-encoding",
+    b"idempotency-key",
+    b"last-event-id",
+)
 """Headers of the handshake that are no request's, beside those of the protocol."""
 
 error_decoder = msgspec.json.Decoder(ErrorBody)

@@ -164,6 +164,13 @@ def test_events_name_the_stream_that_they_belong_to(opened: ClientConnection) ->
             assert event["stream_id"] == name
 
 
+@pytest.mark.parametrize("more", [{}, {"last-event-id": "1"}])
+def test_handshake_names_no_answer(scripted_server: Server, more: dict[str, str]) -> None:
+    """Its messages are requests of their own, none of which is the other sent again."""
+    with socket(scripted_server, **{"idempotency-key": "socket", **more}) as connection:
+        assert [ask(connection, text).type for text in ("one", "one two")] == ["response.incomplete"] * 2
+
+
 @pytest.mark.parametrize(
     ("message", "param"),
     [
