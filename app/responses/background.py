@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+import anyio
 import msgspec
 
 from mlx_server.app.encoders import sse
@@ -15,6 +17,13 @@ from mlx_server.app.tasks import Tasks
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.openai.responses_answer import ENDS, Response
+from mlx_server.schemas.openai.responses_items import Item
+
+RETRY_S = 5.0
+"""After so long what the store refused is tried again."""
+UNKEPT_S = 3600.0
+MOST_UNKEPT = 64
+"""For so long so many responses that the store refuses are known all the same."""
 
 
 class Run:
@@ -30,7 +39,9 @@ class Run:
         self.saved = asyncio.Event()
         """Set once the store knows of it."""
         self.ended = asyncio.Event()
-        """Set once it has come to its end, and the store has that."""
+        """Set once it has come to its end, and the store has that or has refused it."""
+        self.kept = False
+        """The store has it as it is at its end."""
         self._queue = queue
         self._ticket = ticket
         self._encoder = encoder
@@ -46,6 +57,11 @@ class Run:
         waits = self._ticket.state is TicketState.WAITING
         return msgspec.structs.replace(response, status="queued" if waits else "in_progress")
 
+    @property
+    def said(self) -> tuple[Item, ...]:
+        """All that was said up to the response and in it."""
+        return self._saver.said(self._encoder.response)
+
     def cancel(self) -> None:
         """Take it back: its place is free at once. Idempotent, and nothing once it has ended."""
         self._queue.cancel(self._ticket)
@@ -60,19 +76,28 @@ class Run:
         """Make it, from the first event to the store."""
         try:
             self._record(self._encoder.begin())
-            await self._save()
+            await self._save(self._saver.save)
             self.saved.set()
             await self._read()
         finally:
             self._queue.cancel(self._ticket)
-            await self._save(b"".join(self.events))
+            self.kept = await self._save(self._saver.save, b"".join(self.events))
             self.saved.set()
             self.ended.set()
             self._record(b"")
 
-    async def _save(self, events: bytes = b"") -> None:
-        if not await self._saver.save(self._encoder.response, events):
+    async def keep(self) -> bool:
+        """Try again to have it in the store, once it has ended; tells whether it is there."""
+        self.kept = await self._save(self._saver.keep, b"".join(self.events))
+        return self.kept
+
+    async def _save(self, save: Callable[[Response, bytes], Awaitable[bool]], events: bytes = b"") -> bool:
+        response = msgspec.structs.replace(self._encoder.response, store=True)
+        if kept := await save(response, events):
+            self._encoder.response = response
+        else:
             self._encoder.unkept()
+        return kept
 
     async def _read(self) -> None:
         while unread := await self._ticket.mailbox.get():
@@ -93,10 +118,16 @@ class Run:
 
 
 class BackgroundRuns:
-    """All responses in the making, by their ids."""
+    """All responses in the making, and those that the store refuses, which are tried again every `retry_s` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, retry_s: float = RETRY_S) -> None:
+        self._retry_s = retry_s
         self._runs: dict[str, Run] = {}
+        """By their ids."""
+        self._unkept: dict[Run, float] = {}
+        """Until when they are known, from the one on whose last try is longest ago."""
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._tasks = Tasks("a response in the background")
 
     def start(self, run: Run) -> None:
@@ -105,16 +136,46 @@ class BackgroundRuns:
         self._tasks.spawn(self._make(run))
 
     def get(self, id_: str, owner: str) -> Run | None:
-        """The response of that id, if it is still being made and this owner's."""
+        """The response of that id, if it is still being made, or refused by the store, and this owner's."""
         run = self._runs.get(id_)
         return run if run is not None and run.owner == owner else None
 
+    def forget(self, run: Run) -> None:
+        """It is not tried again, and only the store may know it. Idempotent."""
+        self._runs.pop(run.response.id, None)
+        self._unkept.pop(run, None)
+
     async def close(self) -> None:
-        """Wait until what has been ended is in the store."""
+        """Wait until what has been ended is in the store, or has been refused once more."""
+        self._closing.set()
         await self._tasks.wait()
 
     async def _make(self, run: Run) -> None:
         try:
             await run.make()
         finally:
-            del self._runs[run.response.id]
+            if run.kept or run.response.status not in ENDS or self._closing.is_set():
+                self.forget(run)
+            else:
+                self._hold(run)
+
+    def _hold(self, run: Run) -> None:
+        self._unkept[run] = asyncio.get_running_loop().time() + UNKEPT_S
+        if self._keeper is None or self._keeper.done():
+            self._keeper = self._tasks.spawn(self._keep())
+        if len(self._unkept) > MOST_UNKEPT:
+            self.forget(next(iter(self._unkept)))
+
+    async def _keep(self) -> None:
+        """Have the store take what it refused, until it has all."""
+        while self._unkept and not self._closing.is_set():
+            with anyio.move_on_after(self._retry_s):
+                await self._closing.wait()
+            for run, until in list(self._unkept.items()):
+                if run not in self._unkept:
+                    continue
+                if await run.keep() or asyncio.get_running_loop().time() > until:
+                    self.forget(run)
+                elif self._unkept.pop(run, None) is not None:
+                    self._unkept[run] = until
+                    break

@@ -41,9 +41,14 @@ class ResponseSaver:
         disk is a line in the log."""
         whole = response.status in ("completed", "incomplete")
         if self.memory is not None and whole and response.conversation is None:
-            self.memory.remember(response.id, (*self.turn.earlier, *self.turn.items, *response.output))
+            self.memory.remember(response.id, self.said(response))
+        return await self.keep(response, events)
+
+    async def keep(self, response: answer.Response, events: bytes = b"") -> bool:
+        """The same again, where it could not be kept; its connection knows it already."""
         if self.store is None:
             return True
+        whole = response.status in ("completed", "incomplete")
         try:
             if self.stored:
                 await self.store.put(self._record(response, events))
@@ -54,6 +59,10 @@ class ResponseSaver:
             log.error("a response could not be kept: %s", error)
             return False
         return True
+
+    def said(self, response: answer.Response) -> tuple[Item, ...]:
+        """All that was said up to a response and in it."""
+        return (*self.turn.earlier, *self.turn.items, *response.output)
 
     def _record(self, response: answer.Response, events: bytes) -> Record:
         encoded = msgspec.json.encode(response), msgspec.json.encode(self.turn.items)

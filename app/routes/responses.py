@@ -138,9 +138,11 @@ async def delete(request: Request) -> Response:
     if (run := run_of(request)) is not None:
         run.cancel()
         await run.ended.wait()
+        services(request).background_runs.forget(run)
     id_ = request.path_params["id"]
     store = services(request).response_store
-    if store is None or not await store.delete(id_, owner_of(request)):
+    deleted = store is not None and await store.delete(id_, owner_of(request))
+    if not deleted and (run is None or run.kept):
         raise unknown(id_)
     return as_json(Deleted(id_))
 
@@ -227,6 +229,8 @@ async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item
     run = services(request).background_runs.get(previous, owner)
     if run is not None and run.response.status not in ENDS:
         raise InvalidRequest(f"`{PREVIOUS}`: the response {previous!r} is not complete yet.", PREVIOUS)
+    if run is not None and not run.kept and run.response.conversation is None:
+        return run.said
     return await earlier(services(request).response_store, previous, owner, settings.max_body_bytes)
 
 
@@ -237,7 +241,7 @@ def memory_of(request: Request) -> ResponseMemory | None:
 
 
 def run_of(request: Request) -> Run | None:
-    """The response of the path, if it is being made."""
+    """The response of the path, if it is being made, or refused by the store."""
     return services(request).background_runs.get(request.path_params["id"], owner_of(request))
 
 
