@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 import anyio
 import msgspec
@@ -26,6 +27,13 @@ MOST_UNKEPT = 64
 """For so long so many responses that the store refuses are known all the same."""
 
 
+class Save(Protocol):
+    """Has the store keep a response; tells whether it could be kept."""
+
+    def __call__(self, response: Response, events: bytes, *, known: bool) -> Awaitable[bool]:
+        """`known`: it was kept before."""
+
+
 class Run:
     """One response in the making. If it is `streamed`, its events can be read at any time, by anybody, again."""
 
@@ -46,6 +54,8 @@ class Run:
         self._ticket = ticket
         self._encoder = encoder
         self._saver = saver
+        self._known = False
+        """The store has it as it was when it began."""
         self._changed = asyncio.Event()
 
     @property
@@ -76,7 +86,7 @@ class Run:
         """Make it, from the first event to the store."""
         try:
             self._record(self._encoder.begin())
-            await self._save(self._saver.save)
+            self._known = await self._save(self._saver.save)
             self.saved.set()
             await self._read()
         finally:
@@ -91,9 +101,9 @@ class Run:
         self.kept = await self._save(self._saver.keep, b"".join(self.events))
         return self.kept
 
-    async def _save(self, save: Callable[[Response, bytes], Awaitable[bool]], events: bytes = b"") -> bool:
+    async def _save(self, save: Save, events: bytes = b"") -> bool:
         response = msgspec.structs.replace(self._encoder.response, store=True)
-        if kept := await save(response, events):
+        if kept := await save(response, events, known=self._known):
             self._encoder.response = response
         else:
             self._encoder.unkept()

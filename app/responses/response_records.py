@@ -36,22 +36,23 @@ class ResponseSaver:
     memory: ResponseMemory | None
     stored: bool
 
-    async def save(self, response: answer.Response, events: bytes = b"") -> bool:
+    async def save(self, response: answer.Response, events: bytes = b"", *, known: bool = False) -> bool:
         """Keep a response as it is now; False if it could not be kept. What has been answered stays answered: a full
-        disk is a line in the log."""
+        disk is a line in the log. One that the store has `known` and has no more was deleted, and stays so."""
         whole = response.status in ("completed", "incomplete")
         if self.memory is not None and whole and response.conversation is None:
             self.memory.remember(response.id, self.said(response))
-        return await self.keep(response, events)
+        return await self.keep(response, events, known=known)
 
-    async def keep(self, response: answer.Response, events: bytes = b"") -> bool:
+    async def keep(self, response: answer.Response, events: bytes, *, known: bool) -> bool:
         """The same again, where it could not be kept; its connection knows it already."""
         if self.store is None:
             return True
         whole = response.status in ("completed", "incomplete")
         try:
             if self.stored:
-                await self.store.put(self._record(response, events))
+                record = self._record(response, events)
+                await (self.store.replace(record) if known else self.store.put(record))
             if response.conversation is not None and whole:
                 said = to_stored_items((*self.turn.items, *response.output))
                 await self.store.conversations.add(response.conversation.id, self.owner, said)

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlx_server.app.responses.conversation_store import ConversationStore
@@ -122,6 +122,10 @@ class ResponseStore:
         """Keep a response, in the place of one with the same id. It is on its way to the disk when this returns."""
         await self._database.write(lambda connection: self._put(connection, record))
 
+    async def replace(self, record: Record) -> bool:
+        """Keep a response in the place of the one with the same id; False where that was deleted meanwhile."""
+        return await self._database.write(lambda connection: self._replace(connection, record))
+
     async def get(self, id_: str, owner: str) -> Record | None:
         """The response of that id, if it is this owner's."""
         query = f"{CHAIN} {COLUMNS} WHERE depth = 0"
@@ -151,6 +155,17 @@ class ResponseStore:
         now = self._limits.clock()
         values = (record.id, record.owner, record.previous, now, record.response, record.items, record.events)
         connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        self._put_items(connection, record)
+
+    def _replace(self, connection: sqlite3.Connection, record: Record) -> bool:
+        given = {**asdict(record), "now": self._limits.clock()}
+        found = connection.execute(REPLACE, given).rowcount > 0
+        if found:
+            connection.execute("DELETE FROM response_items WHERE response = ?", (record.id,))
+            self._put_items(connection, record)
+        return found
+
+    def _put_items(self, connection: sqlite3.Connection, record: Record) -> None:
         ids = [(item, record.id) for item in record.item_ids]
         connection.executemany("INSERT OR IGNORE INTO response_items VALUES (?, ?)", ids)
         self._limits.evict(connection)
@@ -182,6 +197,10 @@ class ResponseStore:
 
 COLUMNS = "SELECT id, owner, r.previous, response, items, events FROM chain JOIN responses AS r USING (id)"
 SIZE = "SELECT sum(length(response) + length(items)) FROM chain JOIN responses USING (id)"
+REPLACE = """
+UPDATE responses SET previous = :previous, used = :now, response = :response, items = :items, events = :events
+WHERE id = :id AND owner = :owner
+"""
 USE = "UPDATE responses SET used = :now WHERE id IN (SELECT id FROM chain)"
 WITH_ITEMS = """
 FROM responses WHERE rowid IN (

@@ -34,10 +34,17 @@ class RefusingStore(ResponseStore):
         self.tries = 0
 
     async def put(self, record: Record) -> None:
+        self._try()
+        await super().put(record)
+
+    async def replace(self, record: Record) -> bool:
+        self._try()
+        return await super().replace(record)
+
+    def _try(self) -> None:
         self.tries += 1
         if self.tries in self.refused:
             raise sqlite3.OperationalError("database or disk is full")
-        await super().put(record)
 
 
 @dataclass
@@ -48,7 +55,7 @@ class Background:
     runs: BackgroundRuns = field(default_factory=lambda: BackgroundRuns(RETRY_S))
     harness: Harness = field(default_factory=Harness)
 
-    async def made(self, name: str = "1") -> Run:
+    async def made(self, name: str = "1", meanwhile: Callable[[Run], Awaitable[object]] | None = None) -> Run:
         """A response that has come to its end."""
         body = json.dumps({"input": "Hello", "background": True, "stream": True}).encode()
         turn = Turn(parse(body, openai_responses.decoder, HARMLESS)[0])
@@ -59,6 +66,8 @@ class Background:
         )
         self.runs.start(run)
         await run.saved.wait()
+        if meanwhile is not None:
+            await meanwhile(run)
         self.harness.say(ticket, "Hi")
         self.harness.finish(ticket)
         await run.ended.wait()
@@ -128,3 +137,12 @@ def test_end_that_is_forgotten_is_not_tried_again() -> None:
         assert await background.stored(other) is not None
 
     play(range(1, ALWAYS), scenario)
+
+
+def test_what_was_deleted_by_another_server_stays_so_at_its_end() -> None:
+    async def scenario(background: Background) -> None:
+        run = await background.made(meanwhile=lambda run: background.store.delete(run.response.id, "me"))
+        assert run.kept
+        assert await background.stored(run) is None
+
+    play(range(0), scenario)

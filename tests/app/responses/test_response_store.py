@@ -99,6 +99,17 @@ def test_another_owner_sees_nothing(open_store: Callable[..., ResponseStore]) ->
     assert ids(store, "a") == ["a"]
 
 
+def test_what_was_deleted_by_another_server_stays_so(open_store: Callable[..., ResponseStore]) -> None:
+    one, other = open_store(), open_store()
+    put(one, record("a"), record("b"))
+    assert run(other.delete("a", "me"))
+    assert not run(one.replace(record("a", size=9)))
+    assert not run(one.replace(record("b", owner="you", size=9)))
+    assert run(one.replace(record("b", size=9)))
+    assert run(other.get("a", "me")) is None
+    assert run(other.get("b", "me")) == record("b", size=9)
+
+
 def test_chain_goes_back_to_the_beginning(open_store: Callable[..., ResponseStore]) -> None:
     store = open_store()
     put(store, record("a"), record("b", "a"), record("c", "b"), record("d", "a"))
