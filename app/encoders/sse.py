@@ -31,6 +31,11 @@ def split(data: bytes) -> list[bytes]:
     return [part + b"\n\n" for part in data.split(b"\n\n")[:-1]]
 
 
+def is_comment(data: bytes) -> bool:
+    """It is a line that says nothing, which readers pass over."""
+    return data.startswith(b":")
+
+
 def error(answer: Answer) -> bytes:
     """A failure after bytes have flowed, as OpenAI's SDKs look for it: a data event with an error object."""
     return b"data: " + answer.body() + b"\n\n"

@@ -112,7 +112,7 @@ class KeptAnswer:
             self._is_stream = Headers(raw=message["headers"])["content-type"].startswith("text/event-stream")
         else:
             body = message.get("body", b"")
-            self._add(sse.split(body) if self._is_stream else [body])
+            self._add(sse.split(body) if self._is_stream and not sse.is_comment(body) else [body])
             self.complete = not message.get("more_body", False)
         self._tell()
         while self.size > OWN_BYTES + MOST_BYTES and self._first < self._last:
@@ -125,7 +125,8 @@ class KeptAnswer:
     def _add(self, pieces: list[bytes]) -> None:
         for piece in pieces:
             self._last += 1
-            numbered = b"id: %d\n%b" % (self._last, piece) if self._is_stream else piece
+            is_event = self._is_stream and not sse.is_comment(piece)
+            numbered = b"id: %d\n%b" % (self._last, piece) if is_event else piece
             self._pieces[self._last] = numbered
             self.size += len(numbered)
 

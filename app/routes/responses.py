@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -43,6 +44,10 @@ from mlx_server.schemas.openai.responses_items import Item
 
 Kind = TypeVar("Kind", bound=Turn)
 
+ALIVE = b": still at it\n"
+"""A comment in a stream whose events have numbers and stay the same. It has no empty line: where events have ids,
+OpenAI's SDK takes that for the end of an event without data."""
+
 NO_STREAM = "Only a response that was created with both `background` and `stream` can be streamed later."
 NOT_BACKGROUND = "Only a response that was created with `background` can be cancelled."
 
@@ -72,7 +77,7 @@ async def create(request: Request) -> ASGIApp:
     services(request).background_runs.start(run)
     await run.saved.wait()
     if given.stream:
-        return FollowingResponse(run, 0, headers)
+        return FollowingResponse(run, 0, headers, services(request).settings.keepalive_s)
     return as_json(run.response, headers)
 
 
@@ -121,7 +126,9 @@ async def retrieve(request: Request) -> ASGIApp:
     if run is not None:
         if stream and not run.streamed:
             raise InvalidRequest(NO_STREAM, "stream")
-        return FollowingResponse(run, first, headers) if stream else as_json(run.response, headers)
+        if not stream:
+            return as_json(run.response, headers)
+        return FollowingResponse(run, first, headers, services(request).settings.keepalive_s)
     record = await record_of(request)
     if not stream:
         return as_json(response_of(record), headers)
@@ -175,22 +182,33 @@ async def input_items(request: Request) -> Response:
 
 
 class FollowingResponse(WatchedResponse):
-    """Streams a background response from event `first` on. Its client may leave: the response goes on."""
+    """Streams a background response from event `first` on. Its client may leave: the response goes on.
 
-    def __init__(self, run: Run, first: int, headers: dict[str, str]) -> None:
+    After `keepalive_s` seconds without an event (0: never) it shows that it lives.
+    """
+
+    def __init__(self, run: Run, first: int, headers: dict[str, str], keepalive_s: float) -> None:
         self._run = run
         self._next = first
         self._headers = headers
+        self._keepalive_s = keepalive_s
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what there is, then what comes."""
         scope[EVENTS] = True
         await send(start_of_stream(self._headers))
-        while await self._run.more_than(self._next):
+        while await self._has_more(send):
             events = self._run.events[self._next :]
             self._next += len(events)
             await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+    async def _has_more(self, send: Send) -> bool:
+        """Whether there are more events, once that is known."""
+        while True:
+            with anyio.move_on_after(self._keepalive_s or None):
+                return await self._run.more_than(self._next)
+            await send({"type": "http.response.body", "body": ALIVE, "more_body": True})
 
 
 def how_sampled(deployment: Deployment) -> HowSampled:

@@ -13,11 +13,13 @@ from support.running.clients import sdk
 from support.running.processes import kill_worker
 from support.running.raw import RawClient
 from support.running.servers import SCRIPTED, Server, chat_body
+from websockets.sync.client import connect
 
 KEEPALIVE_S = 0.2
 SLOW = {"tokens": 3, "first_token_s": 0.9}
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 TEXT = "token token token "
+ALIVE = b": still at it\n"
 
 Events = list[tuple[str | None, Any]]
 
@@ -142,6 +144,21 @@ def test_message_whose_tokens_are_not_counted_pings_before_it_starts(server: Ser
     assert names[0] == "ping"
     assert names.count("message_start") == 1
     assert names[-1] == "message_stop"
+
+
+def test_response_in_the_background_shows_life_and_its_events_stay_the_same(server: Server) -> None:
+    path = PATHS[2]
+    asked: dict[str, Any] = {"model": "any", "input": json.dumps(SLOW), "background": True, "stream": True}
+    first = server.post(path, asked, headers={"Idempotency-Key": "life"})
+    assert first.content.count(ALIVE) >= 3
+    with sdk(server) as client:
+        again = list(client.responses.create(**asked, extra_headers={"Idempotency-Key": "life"}))
+        assert "".join(event.delta for event in again if event.type == "response.output_text.delta") == TEXT
+        assert [event.sequence_number for event in again] == list(range(len(again)))
+        assert list(client.responses.retrieve(again[-1].response.id, stream=True)) == again
+    with connect(f"ws{server.root.removeprefix('http')}{path}") as socket:
+        socket.send(json.dumps({"type": "response.create", **asked}))
+        assert [json.loads(socket.recv(timeout=30))["type"] for _ in again] == [event.type for event in again]
 
 
 @pytest.mark.parametrize("path", PATHS)
