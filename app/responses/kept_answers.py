@@ -64,6 +64,11 @@ class KeptAnswer:
         """It has been no refusal so far, and no failure."""
         return record_of(self.scope).status is None
 
+    @property
+    def is_cut(self) -> bool:
+        """It is no stream, and not whole any more: only those who read it already get to its end."""
+        return self._first > 1 and not self._is_stream
+
     def has_after(self, number: int) -> bool:
         """Whether all that comes after the piece of this number can be had."""
         return self._first - 1 <= number <= self._last
@@ -151,7 +156,9 @@ class KeptAnswers:
         return self._answers.get(key)
 
     def start(self, key: AnswerKey, answer: KeptAnswer, app: ASGIApp) -> None:
-        """Have an application make an answer, and keep it."""
+        """Have an application make an answer, and keep it, in the place of the one that had this key."""
+        if (earlier := self._answers.pop(key, None)) is not None:
+            self._rest(key, earlier)
         self._answers[key] = answer
         self._tasks.spawn(self._make(key, answer, app))
 
@@ -180,7 +187,10 @@ class KeptAnswers:
             self._forget(key, answer)
 
     def _rest(self, key: AnswerKey, answer: KeptAnswer) -> None:
-        if self._answers.get(key) is not answer or answer.readers:
+        if answer.readers:
+            return
+        if self._answers.get(key) is not answer:
+            self._forget(key, answer)
             return
         self._wake(key, answer)
         answer.timer = asyncio.get_running_loop().call_later(self._rest_s, self._forget, key, answer)

@@ -57,8 +57,9 @@ class ResumableMiddleware:
         body = await read_body(request, shared.settings.max_body_bytes)
         key = AnswerKey(scope[OWNER], scope["path"], given)
         answer = shared.kept_answers.get(key)
-        joins, fingerprint = answer is not None, fingerprint_of(body)
+        fingerprint = fingerprint_of(body)
         answer = checked(answer, fingerprint, after)
+        joins = answer is not None
         if answer is None:
             answer = KeptAnswer(scope, body, fingerprint)
             shared.kept_answers.start(key, answer, self._contained)
@@ -90,6 +91,8 @@ def checked(answer: KeptAnswer | None, fingerprint: bytes, after: int | None) ->
     if answer is not None and answer.fingerprint != fingerprint:
         message = f"`{KEY}`: this key came with another body before. Use a new key for a new request."
         raise InvalidRequest(message, KEY, "idempotency_key_reused")
+    if answer is not None and after is None and answer.is_cut:
+        return None
     if (answer is None and after is not None) or (answer is not None and not answer.has_after(after or 0)):
         message = f"`{LAST}`: what follows this event is not kept (any more). Use a new `{KEY}` for a new answer."
         raise InvalidRequest(message, LAST, "answer_not_kept")

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.responses.kept_answers import (
@@ -12,6 +13,8 @@ from mlx_server.app.responses.kept_answers import (
     KeptAnswer,
     KeptAnswers,
 )
+from mlx_server.app.routes.resumable import checked
+from mlx_server.schemas.internal.errors import InvalidRequest
 
 EVENT = b"data: " + b"x" * (1 << 20) + b"\n\n"
 EVENTS = 10
@@ -66,6 +69,47 @@ def test_nothing_goes_that_a_reader_lacks() -> None:
         assert answer.size <= OWN_BYTES + MOST_BYTES + 2 * len(EVENT)
         assert [first, *[piece async for piece in pieces]] == [b"id: %d\n%b" % (n + 1, EVENT) for n in range(EVENTS)]
         await making
+
+    asyncio.run(scenario())
+
+
+def test_long_answer_that_is_no_stream_is_made_anew() -> None:
+    """Whoever reads it has all of it; whoever comes later can't name what is missing."""
+    parts = [bytes([part]) * (1 << 20) for part in range(EVENTS)]
+
+    async def scenario() -> None:
+        answer = one()
+        pieces = answer.after(0)
+        making = asyncio.ensure_future(answer.make(said(b"application/json", parts)))
+        assert [piece async for piece in pieces] == parts
+        await making
+        assert answer.size <= OWN_BYTES + MOST_BYTES
+        assert checked(answer, b"", None) is None
+        with pytest.raises(InvalidRequest, match="Last-Event-ID"):
+            checked(answer, b"", 1)
+        with pytest.raises(InvalidRequest, match="another body"):
+            checked(answer, b"other", None)
+
+    asyncio.run(scenario())
+
+
+def test_answer_whose_key_another_one_has_ends_with_its_readers() -> None:
+
+    async def scenario() -> None:
+        kept = KeptAnswers(60)
+        key = AnswerKey("owner", "/path", "key")
+        first, second = one(), one()
+        kept.start(key, first, said(b"application/json", [BODY] * 3))
+        pieces = first.after(0)
+        with kept.reading(key, first):
+            assert await anext(pieces) == BODY
+            kept.start(key, second, said(b"application/json", [b"{}"]))
+            assert not first.abandoned.is_set()
+            assert [piece async for piece in pieces] == [BODY] * 2
+        assert first.abandoned.is_set()
+        assert kept.get(key) is second
+        assert not second.abandoned.is_set()
+        await kept.close()
 
     asyncio.run(scenario())
 
