@@ -6,6 +6,7 @@ import contextlib
 
 import psutil
 
+from mlx_server.app.machine.processes import descendants
 from mlx_server.schemas.internal.messages import MlxMemory
 
 
@@ -16,7 +17,7 @@ def resident_bytes(pid: int) -> int:
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        return sum(_own_bytes(one) for one in (process, *_descendants(process)))
+        return sum(_own_bytes(one) for one in (process, *descendants(process)))
     return 0
 
 
@@ -47,14 +48,6 @@ def by_purpose(pid: int, mlx: MlxMemory, weights: int) -> dict[str, int]:
         "mlx_cache": mlx.cache,
         "rest": max(0, process - (mlx.active + mlx.cache if mlx.unified else 0)),
     }
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    """All that a process has started, and what these have; none where the system hides whose children processes are."""
-    try:
-        return list(process.children(recursive=True))
-    except psutil.AccessDenied:
-        return []
 
 
 def _own_bytes(process: psutil.Process) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ MAX_SESSIONS = 256
 MAX_PENDING = 256
 MAX_BODY_BYTES = 1 << 14
 
+log = logging.getLogger(__name__)
+
 
 class Station:
     """An ASGI application. Socket.IO itself is loaded when the first client comes, beside everybody's streams.
@@ -46,12 +49,14 @@ class Station:
         snapshot: Callable[[], Sequence[LiveEvent]],
         queues: Callable[[], Mapping[str, Dispatcher]],
         watches: Sequence[Watch] = (),
+        interval_s: float = INTERVAL_S,
     ) -> None:
         self._keys = keys
         self._meter = meter
         self._snapshot = snapshot
         self._queues = queues
         self._watches = watches
+        self._interval_s = interval_s
         self._listeners: Listeners | None = None
         self._loading = asyncio.Lock()
         self._woken = asyncio.Event()
@@ -128,15 +133,25 @@ class Station:
 
     async def _tick(self) -> None:
         """Make what is told every few seconds, while anybody listens."""
-        assert self._listeners is not None
         inference = InferenceMeter()
+        went_well = True
         while True:
-            await asyncio.sleep(INTERVAL_S)
-            await self._listeners.sweep()
-            if self._listeners.count:
-                with contextlib.suppress(OSError):  # what can't be read this time may be the next
-                    self.publish(await self._meter.metrics())
-                self.publish(inference.read(self._queues()))
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self._tell_round(inference)
+                went_well = True
+            except Exception:
+                if went_well:
+                    log.exception("listeners can't be told what happens")
+                went_well = False
+
+    async def _tell_round(self, inference: InferenceMeter) -> None:
+        assert self._listeners is not None
+        await self._listeners.sweep()
+        if self._listeners.count:
+            self.publish(inference.read(self._queues()))
+            with contextlib.suppress(OSError):  # what can't be read this time may be the next
+                self.publish(await self._meter.metrics())
 
 
 def load() -> None:

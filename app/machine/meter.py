@@ -16,6 +16,7 @@ from anyio import to_thread
 from mlx_server.app.machine import apple, nvidia
 from mlx_server.app.machine.info import CoreKinds, core_kinds, thermal
 from mlx_server.app.machine.memory import memory
+from mlx_server.app.machine.processes import descendants
 from mlx_server.schemas.impetus.hardware import CpuMetrics, GpuMetrics, HardwareMetrics, MemoryInfo, ProcessMetrics
 
 MEGABYTE = 1 << 20
@@ -76,7 +77,7 @@ def server_processes() -> Iterator[psutil.Process]:
     """The front end and all that it has started."""
     own = psutil.Process()
     yield own
-    yield from own.children(recursive=True)
+    yield from descendants(own)
 
 
 def core_percents(before: Reading, after: Reading) -> list[float]:

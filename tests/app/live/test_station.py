@@ -5,14 +5,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
+import psutil
 import pytest
 
 from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.live.listeners import FEW_WAITING, MAX_WAITING
-from mlx_server.app.live.station import MAX_SESSIONS, Station
+from mlx_server.app.live.station import INTERVAL_S, MAX_SESSIONS, Station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.views.inference import InferenceMeter
 from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.schemas.impetus.hardware import HardwareMetrics
 from mlx_server.schemas.impetus.live import InferenceStats, LiveEvent, ModelStatus
 from mlx_server.schemas.impetus.models import DownloadState
 
@@ -61,9 +63,28 @@ class Poller:
         return (await self.http.get(self.url)).text.split("\x1e")
 
 
-def make(source: Source) -> Station:
+class BlindMeter(Meter):
+    """May not see anything at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def metrics(self) -> HardwareMetrics:
+        self.asked += 1
+        if self.asked == 1:
+            raise psutil.AccessDenied(1)
+        return await super().metrics()
+
+
+def make(source: Source, meter: Meter | None = None, interval_s: float = INTERVAL_S) -> Station:
     return Station(
-        KeyRing(()), Meter(), snapshot=lambda: [status("first")], queues=dict[str, Dispatcher], watches=[source.watch]
+        KeyRing(()),
+        meter or Meter(),
+        snapshot=lambda: [status("first")],
+        queues=dict[str, Dispatcher],
+        watches=[source.watch],
+        interval_s=interval_s,
     )
 
 
@@ -93,6 +114,21 @@ def test_listener_is_told_in_order_and_no_more_after_the_end() -> None:
         assert (await client.http.get(URL)).status_code == 503
 
     asyncio.run(run())
+
+
+def test_round_that_fails_is_told_in_the_log_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        station = make(Source(), BlindMeter(), interval_s=0.01)
+        client = Poller(station)
+        await client.connect()
+        told = ""
+        async with asyncio.timeout(10):
+            while "hardware_metrics" not in told:
+                told += "".join(await client.poll())
+        await station.close()
+
+    asyncio.run(run())
+    assert [record.name for record in caplog.records if record.exc_info] == ["mlx_server.app.live.station"]
 
 
 def test_listener_that_does_not_follow_costs_a_bounded_number_of_events() -> None:

@@ -5,11 +5,12 @@ import os
 from types import SimpleNamespace
 
 import psutil
+import pytest
 
 from mlx_server.app.machine.commands import output_of
 from mlx_server.app.machine.info import hardware_info, hottest
 from mlx_server.app.machine.memory import memory
-from mlx_server.app.machine.meter import Meter, Reading, core_percents, of_cores, process_percent
+from mlx_server.app.machine.meter import Meter, Reading, core_percents, of_cores, process_percent, take_reading
 
 BEFORE = Reading(10.0, [(5.0, 10.0), (0.0, 10.0), (1.0, 10.0)], {1: 3.0, 2: 1.0})
 
@@ -53,6 +54,14 @@ def test_this_machine_is_described_as_psutil_knows_it() -> None:
     assert memory().total_bytes <= psutil.virtual_memory().total
     assert info.os_version
     assert info.mlx_version
+
+
+def test_own_process_counts_where_those_that_it_started_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(_: psutil.Process, *, recursive: bool) -> list[psutil.Process]:
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(psutil.Process, "children", hidden)  # as where /proc is mounted with `hidepid`
+    assert take_reading().processes.keys() == {os.getpid()}
 
 
 def test_metrics_are_of_this_process() -> None:
