@@ -293,7 +293,7 @@ class WorkerProcess:
                     if isinstance(item, Computed) and item.progress is not None:
                         events.append(Progress(item.key[0], *item.progress))
                     if answer.finish is not None:
-                        self._finish(answer, item, events)
+                        self._finish(answer, item.key, events)
                     return
                 case Broken():
                     failed = failure(item)
@@ -304,12 +304,11 @@ class WorkerProcess:
         self._engine_remove(item.key)
         events.append(failed)
 
-    def _finish(self, answer: AnswerStream, item: Token | Echoed | Computed, events: list[StepEvent]) -> None:
-        if item.finish is None:
-            self._engine_remove(item.key)
-        del self._answers[item.key]
+    def _finish(self, answer: AnswerStream, key: Key, events: list[StepEvent]) -> None:
+        self._engine_remove(key)  # it may have made way and come back since it ended there
+        del self._answers[key]
         events.append(answer.finished())
-        self._finish_job(item.key[0])
+        self._finish_job(key[0])
 
     def _finish_job(self, ticket: int) -> None:
         job = self._jobs[ticket]

@@ -87,7 +87,9 @@ class WhisperEngine:
     def remove(self, key: Key) -> None:
         """Drop a recording, wherever it is; unknown keys are ignored."""
         self._waiting.pop(key, None)
-        self._keep([at for at, row in enumerate(self._rows) if row.job.key != key])
+        others = [at for at, row in enumerate(self._rows) if row.job.key != key]
+        if len(others) < len(self._rows):
+            self._keep(others)
 
     def close(self) -> None:
         """Release all recordings."""
