@@ -134,9 +134,6 @@ class PromptReader:
         chosen = [waiting[number] for number in turn.numbers[: self._rows]]
         for one in waiting:
             one.passed += 1
-        for one in chosen:
-            one.passed = 0
-            self._readings[one.sequence.key] = self._readings.pop(one.sequence.key)
         return chosen, chunk
 
     def _advance(
@@ -154,6 +151,9 @@ class PromptReader:
             one.prefill = one.prefill or self._begin(one)
         since += time.monotonic() - began  # pictures take their own time
         chosen = self._alike(chosen)
+        for one in chosen:
+            one.passed = 0
+            self._readings[one.sequence.key] = self._readings.pop(one.sequence.key)
         before = sum(one.left for one in chosen)
         read = self._finish(chosen) if len(chosen) > 1 else self._read_alone(chosen[0], tokens)
         left = 0 if read else sum(one.left for one in chosen)
