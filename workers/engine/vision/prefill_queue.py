@@ -42,6 +42,13 @@ class _Reading:
         return self.failed or leads(self.sequence) or (self.prefill is not None and not self.prefill.untouched)
 
     @property
+    def is_seen(self) -> bool:
+        """None of its pictures is known to be still to be looked at."""
+        if self.prefill is None and self.viewing is None:
+            return self.sequence.media is None
+        return self.viewing is None or not self.viewing.unseen
+
+    @property
     def left(self) -> int:
         """Tokens still to be read."""
         return len(self.sequence.context) if self.prefill is None else self.prefill.left
@@ -61,6 +68,8 @@ class PrefilledPrompts:
 class PromptReader:
     """Short prompts come first, those of similar length together. Engine thread only.
 
+    Pictures of all prompts are looked at before any is read, but after a step that only looked what has none left is
+    read; beside running rows a step does one or the other.
     One that can't be read is tried once more, by itself, and breaks without the others: it has had a cache of its own.
     """
 
@@ -82,6 +91,8 @@ class PromptReader:
         self._rows = rows
         self._joinable = joinable
         self._readings: dict[Key, _Reading] = {}
+        self._only_looked = False
+        """The latest step read nothing, since there were pictures to be looked at."""
 
     @property
     def busy(self) -> bool:
@@ -117,6 +128,8 @@ class PromptReader:
     def _choose(self, running: int) -> tuple[list[_Reading], int]:
         """What is read next, and how many tokens of a prompt at most: more where many prompts wait."""
         pace, waiting = self._pace, list(self._readings.values())
+        able = [one for one in waiting if one.is_seen] if self._only_looked else []
+        able = able or waiting
         chunk, together = pace.most, pace.most * self._rows
         if running:
             together = pace.together(len(waiting), running)
@@ -126,12 +139,12 @@ class PromptReader:
         turn = next_turn(
             [
                 Waiting(one.left, one.passed, one.is_alone, running > 0 and not one.begun and pace.is_short(one.left))
-                for one in waiting
+                for one in able
             ],
             chunk=chunk,
             together=together,
         )
-        chosen = [waiting[number] for number in turn.numbers[: self._rows]]
+        chosen = [able[number] for number in turn.numbers[: self._rows]]
         for one in waiting:
             one.passed += 1
         return chosen, chunk
@@ -140,12 +153,11 @@ class PromptReader:
         self, chosen: list[_Reading], tokens: int, running: int, since: float
     ) -> list[PrefilledPrompts | Broken]:
         began = time.monotonic()
-        # One that has failed is tried again without pictures of others, which may be why.
-        others = () if chosen[0].failed else self._readings.values()
-        ahead = [one for one in (*chosen, *others) if one.prefill is None]
-        looked = self._looker.look([self._viewing(one) for one in dict.fromkeys(ahead)], running=running)
+        reads_now = self._only_looked and running > 0 and chosen[0].is_seen
+        looked = False if reads_now else self._look(chosen, running)
         chosen = [one for one in chosen if one.prefill is not None or not self._viewing(one).unseen]
-        if not chosen or (looked and running):
+        self._only_looked = looked and (running > 0 or not chosen)
+        if self._only_looked or not chosen:
             return []
         for one in chosen:
             one.prefill = one.prefill or self._begin(one)
@@ -163,6 +175,13 @@ class PromptReader:
             if read:
                 del self._readings[one.sequence.key]
         return [*read]
+
+    def _look(self, chosen: list[_Reading], running: int) -> bool:
+        """Look at the next pictures of prompts that are not begun, first of these; whether there were any."""
+        # One that has failed is tried again without pictures of others, which may be why.
+        others = () if chosen[0].failed else self._readings.values()
+        ahead = [one for one in (*chosen, *others) if one.prefill is None]
+        return self._looker.look([self._viewing(one) for one in dict.fromkeys(ahead)], running=running)
 
     def _alike(self, chosen: list[_Reading]) -> list[_Reading]:
         """Those that are read in one pass, the first of them by itself if need be."""

@@ -82,3 +82,29 @@ def test_a_prompt_that_is_read_alone_has_its_turn_among_others_of_its_length() -
         reader.has((number, TEXT), 150)
         read += reader.reads(running=0)
     assert (0, SHOWN) in read
+
+
+def test_a_short_prompt_does_not_wait_for_all_pictures_of_others() -> None:
+    reader = PromptReader(pictures=10)
+    for number in range(1, 8):
+        reader.has((number, SHOWN), 3000)
+    reader.has((0, TEXT), 20)
+    assert [reader.reads(running=1) for _ in range(2)] == [[], [(0, TEXT)]]
+
+
+def test_one_that_comes_later_does_not_wait_for_pictures_of_those_that_are_overdue() -> None:
+    for running in (0, 1):
+        reader = PromptReader(pictures=10)
+        for number in range(1, 8):
+            reader.has((number, SHOWN), 3000)
+        for _ in range(9):
+            reader.reads(running=running)
+        reader.has((0, TEXT), 20)
+        assert (0, TEXT) in [key for _ in range(2) for key in reader.reads(running=running)]
+
+
+def test_beside_running_rows_a_step_either_looks_or_reads() -> None:
+    reader = PromptReader(pictures=2)
+    for number in range(2):
+        reader.has((number, SHOWN), 300)
+    assert [len(reader.reads(running=1)) for _ in range(6)] == [0, 0, 1, 0, 0, 1]
