@@ -127,14 +127,20 @@ class PrefixStore:
         if self._shares:
             best, number = max((best, number), self._index.longest(beginning_of(sequence, tenant=EVERYBODY)))
         if self._second is not None and (found := self._second.longest(new, max(best, least - 1))) is not None:
-            self._put(*found)
-            best, number = max((best, number), self._index.longest(new))
+            entry, cache = found
+            if sum(layer.nbytes for layer in cache) > self._limit:  # for this sequence alone
+                length = alike(entry, new, len(new) - 1)
+                if shorten(cache, len(entry), length):
+                    return length, cache
+            else:
+                self._put(entry, cache)
+                best, number = max((best, number), self._index.longest(new))
         if best < least:
             return None
         entry, kept = self._index[number], self._kept[number]
         self._renew(number)
-        cache = cut(kept.cache, len(entry), best)
-        return None if cache is None else (best, cache)
+        own = cut(kept.cache, len(entry), best)
+        return None if own is None else (best, own)
 
     def keep(self, sequence: Sequence, cache: list[Any], tokens: int) -> None:
         """Cache a sequence's first `tokens` tokens, if that may be of use later; the least recently used entries are

@@ -165,10 +165,18 @@ def test_a_longer_beginning_takes_a_shorter_ones_place(llama: Any, tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_too_large_for_memory_is_found_on_disk_no_more_than_memory_allows(llama: Any, tmp_path: Path) -> None:
-    """A store with little memory still answers rightly."""
-    for one in _say(llama, tmp_path, PROMPT, PROMPT, memory=1000):
-        assert one.cached_tokens == 0
+def test_what_is_too_large_for_memory_is_taken_from_disk_by_itself(llama: Any, tmp_path: Path) -> None:
+    """A store with little memory still answers rightly, and what it has read is not counted as one of its own."""
+    _say(llama, tmp_path, PROMPT)
+    [again] = _say(llama, tmp_path, PROMPT, memory=1000)
+    assert again.cached_tokens == len(PROMPT) - 1
+    files = PrefixFiles(tmp_path, 1 << 30, llama)
+    store = PrefixStore(1000, second=files)
+    found = store.find(sequence(1, [*PROMPT[:190], 1, 1], 6))
+    assert found is not None
+    assert [found[0], *(layer.offset for layer in found[1])] == [190] * (1 + len(found[1]))
+    assert (store.version, store.nbytes) == (0, 0)
+    store.close()
 
 
 def _prompts(count: int) -> list[Sequence]:
