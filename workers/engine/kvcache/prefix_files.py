@@ -151,16 +151,20 @@ class PrefixFiles:
     def _write_all(self) -> None:
         while (waiting := self._next()) is not None:
             path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
-            try:
-                write(path, waiting.entry, waiting.taken)
-            except Exception as error:  # noqa: BLE001 - a disk may be full, and a state of a kind that no file holds
-                log.warning("a prompt is not kept on disk: %s: %s", type(error).__name__, error)
-                continue
-            finally:
-                self._writing = None
+            written = self._write(path, waiting)
             with self._changed:
-                self._add(waiting.entry, path)
-                self._bound()
+                self._writing = None
+                if written:
+                    self._add(waiting.entry, path)
+                    self._bound()
+
+    def _write(self, path: Path, waiting: _Waiting) -> bool:
+        try:
+            write(path, waiting.entry, waiting.taken)
+        except Exception as error:  # noqa: BLE001 - a disk may be full, and a state of a kind that no file holds
+            log.warning("a prompt is not kept on disk: %s: %s", type(error).__name__, error)
+            return False
+        return True
 
     def _next(self) -> _Waiting | None:
         """The next prefix to write, once its time has come; None at the end."""
@@ -195,12 +199,10 @@ class PrefixFiles:
         """Remove the least recently used files until the limit holds."""
         own = {path: number for number, path in self._files.items()}
         found = []
-        for folder in self._beside():
-            for path in folder.iterdir():
-                with contextlib.suppress(OSError):
-                    if FILE.fullmatch(path.name):
-                        status = path.stat()
-                        found.append((status.st_mtime_ns, status.st_size, path))
+        for path in self._all_files():
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
         left = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if left <= self._limit:
@@ -209,19 +211,33 @@ class PrefixFiles:
             if path in own:
                 self._remove(own[path])
             else:
-                path.unlink(missing_ok=True)
+                remove(path)
+
+    def _all_files(self) -> list[Path]:
+        """The files that share the limit; what this user may not see is left out."""
+        found: list[Path] = []
+        for folder in self._beside():
+            try:
+                found += [path for path in folder.iterdir() if FILE.fullmatch(path.name)]
+            except OSError as error:
+                log.warning("kept prompts can't be counted: %s", error)
+        return found
 
     def _beside(self) -> list[Path]:
         """The folders that share the limit."""
         if not FOLDER.fullmatch(self._folder.name):
             return [self._folder]
-        return [one for one in self._folder.parent.iterdir() if FOLDER.fullmatch(one.name) and one.is_dir()]
+        try:
+            return [one for one in self._folder.parent.iterdir() if FOLDER.fullmatch(one.name) and one.is_dir()]
+        except OSError as error:
+            log.warning("kept prompts of other models can't be counted: %s", error)
+            return [self._folder]
 
     def _remove(self, number: int) -> None:
         path = self._files.pop(number, None)
         if path is not None:
             self._index.remove(number)
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def _scan(self) -> None:
         """Add the files that earlier processes left."""
@@ -237,7 +253,15 @@ class PrefixFiles:
                 found.append((path.stat().st_mtime_ns, path, read_beginning(path)))
             except (BadFile, OSError) as error:
                 log.warning("a kept prompt can't be read and is removed: %s", error)
-                path.unlink(missing_ok=True)
+                remove(path)
         for _, path, entry in sorted(found, key=lambda one: one[0]):
             self._add(entry, path)
         self._bound()
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be gone already; one that can't be removed stays."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("a kept prompt can't be removed: %s", error)

@@ -18,7 +18,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from support.engines import Player, alone, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
+from mlx_server.workers.engine.kvcache.prefix_files import SUFFIX, PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import Nearest, PrefixStore, beginning_of
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -229,3 +229,27 @@ def test_what_waits_takes_so_much_memory_at_most_or_is_one(
     known = [again.nearest(beginning_of(one)).usable > 0 for one in prompts]
     again.close()
     assert known == [False] * (5 - written) + [True] * written, "the latest"
+
+
+class BesideUnreadable(PrefixFiles):
+    """Beside its folder is one that can't be listed."""
+
+    def _beside(self) -> list[Path]:
+        return [Path("/dev/null/nowhere"), *super()._beside()]
+
+
+def test_a_folder_that_can_not_be_read_does_not_end_the_writing(llama: Any, tmp_path: Path) -> None:
+    store = PrefixStore(1 << 30, second=BesideUnreadable(tmp_path, 1 << 30, llama, rest_s=0.0))
+    _kept(llama, store, _prompts(2))
+    store.close()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_can_not_be_removed_does_not_end_the_writing(llama: Any, tmp_path: Path) -> None:
+    unremovable = tmp_path / f"{'0' * 32}{SUFFIX}"
+    unremovable.mkdir()
+    files = PrefixFiles(tmp_path, 0, llama, rest_s=0.0)
+    _kept(llama, store := PrefixStore(1 << 30, second=files), _prompts(2))
+    store.close()
+    assert files.nbytes == 0
+    assert list(tmp_path.iterdir()) == [unremovable]
