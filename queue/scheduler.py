@@ -39,8 +39,8 @@ class Scheduler:
         self._wakening: tuple[float, Handle] | None = None
         """When the next ticket ceases to decline."""
         self._idle_rows = idle_rows
-        self._parkable: dict[int, Ticket] = {}
-        """Idle tickets that run and may be parked, by number."""
+        self._idle: dict[int, Ticket] = {}
+        """Idle tickets that run, by number."""
         self.urgent = 0
         """Tickets that live and are not idle."""
         self._pending = Pending(self.rows_of)
@@ -90,13 +90,13 @@ class Scheduler:
     def requeue(self, tickets: Iterable[Ticket]) -> None:
         """Tickets that start over take the places that they had."""
         for ticket in tickets:
-            self._parkable.pop(ticket.id, None)
+            self._idle.pop(ticket.id, None)
             self._pending.requeue(ticket)
 
     def remove(self, ticket: Ticket) -> None:
         """A ticket wants nothing any more: its worker gets everything back."""
         self.urgent -= ticket.priority is not Priority.IDLE
-        self._parkable.pop(ticket.id, None)
+        self._idle.pop(ticket.id, None)
         self._pending.remove(ticket)
         if ticket.slots is not None:
             ticket.slots.release(ticket)
@@ -104,7 +104,7 @@ class Scheduler:
     def schedule(self, now: float) -> None:
         """Grant free rows to those who are next; idle tickets make way for the others."""
         self._pending.now = now
-        for ticket in reversed([ticket for ticket in self._parkable.values() if ticket.rows_held]):
+        for ticket in reversed([ticket for ticket in self._idle.values() if ticket.rows_held and ticket.may_park]):
             if self._idle_rows_left >= 0:
                 break
             self._park(ticket)
@@ -132,11 +132,11 @@ class Scheduler:
         """How many more rows idle tickets may hold; below 0 where they hold too many."""
         if not self.urgent:
             return math.inf
-        return self._idle_rows - sum(ticket.rows_held for ticket in self._parkable.values())
+        return self._idle_rows - sum(ticket.rows_held for ticket in self._idle.values())
 
     def _park(self, ticket: Ticket) -> None:
         assert ticket.slots is not None
-        del self._parkable[ticket.id]
+        del self._idle[ticket.id]
         ticket.slots.park(ticket)
         self._pending.requeue(ticket)
 
@@ -243,8 +243,8 @@ class Scheduler:
         if ticket.state is TicketState.WAITING:
             self._know(ticket, slots)
         slots.run(ticket, rows, now)
-        if ticket.may_park:
-            self._parkable[ticket.id] = ticket
+        if ticket.priority is Priority.IDLE:
+            self._idle[ticket.id] = ticket
         self._pending.served(ticket)
         if not ticket.rows_missing:
             self._pending.remove(ticket)
