@@ -30,7 +30,7 @@ class Scheduler:
     meanwhile; it keeps its place in the line for the worker that it waits for.
     A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
 
-    While any other ticket lives, idle ones hold `idle_rows` at most, on all workers together.
+    While any other ticket lives, idle ones hold `idle_rows` at most, on all workers together, and overtake none.
     """
 
     def __init__(self, clock: Clock, statistics: Statistics, idle_rows: int = 0) -> None:
@@ -108,8 +108,11 @@ class Scheduler:
             if self._idle_rows_left >= 0:
                 break
             self._park(ticket)
-        while any(self._serve(slots, now) for slots in self._free_slots()):
-            pass
+        self._serve_all(now)
+        while in_the_way := next(filter(None, map(self._idle_in_the_way, self.all_slots)), []):
+            for ticket in in_the_way:
+                self._park(ticket)
+            self._serve_all(now)
 
     def announce(self, ticket: Ticket) -> None:
         """Let a worker prepare a ticket that has no row yet: a prompt it can't take is refused without waiting.
@@ -133,6 +136,20 @@ class Scheduler:
         if not self.urgent:
             return math.inf
         return self._idle_rows - sum(ticket.rows_held for ticket in self._idle.values())
+
+    def _serve_all(self, now: float) -> None:
+        while any(self._serve(slots, now) for slots in self._free_slots()):
+            pass
+
+    def _idle_in_the_way(self, slots: WorkerSlots) -> list[Ticket]:
+        """The tickets that run on a worker, if they are all idle, may be parked, and are of another class than the
+        next one there that isn't idle."""
+        here = [one for one in self._idle.values() if one.slots is slots and one.rows_held] if self.urgent else []
+        if not here or sum(one.rows_held for one in here if one.may_park) < slots.rows_used:
+            return []
+        urgent = (one for one in self._candidates(slots) if one.priority is not Priority.IDLE)
+        following = next(urgent, None)
+        return [] if following is None or following.batch_class == slots.running else here
 
     def _park(self, ticket: Ticket) -> None:
         assert ticket.slots is not None
@@ -229,6 +246,8 @@ class Scheduler:
         if selection is None:
             return False
         *overtaken, ticket = itertools.islice(self._candidates(slots), selection.position + 1)
+        if ticket.priority is Priority.IDLE and any(other.priority is not Priority.IDLE for other in overtaken):
+            return False
         limits = (selection.most_rows, self._pending.rows_left(ticket))
         rows = min(ticket.rows_missing, slots.free_rows, *(limit for limit in limits if limit is not None))
         if ticket.priority is Priority.IDLE:

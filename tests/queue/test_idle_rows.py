@@ -45,3 +45,24 @@ def test_idle_requests_make_way_for_as_many_as_can_not() -> None:
     idle = [queue.has(work, Priority.IDLE) for work in (ECHOED, request(), ECHOED)]
     queue.has(request())
     assert [ticket.rows_held for ticket in idle] == [1, 0, 1]
+
+
+def test_idle_requests_of_another_adapter_make_way_at_once() -> None:
+    queue = Queue(rows=4, idle_rows=2)
+    idle = [queue.has(request(adapter="b"), Priority.IDLE) for _ in range(5)]
+    urgent = queue.has(request(adapter="a"))
+    assert [ticket.rows_held for ticket in (urgent, *idle)] == [1, 0, 0, 0, 0, 0]
+    queue.finish(urgent)
+    assert [ticket.rows_held for ticket in idle] == [1, 1, 1, 1, 0]
+
+
+def test_idle_requests_do_not_overtake_one_that_waits_for_its_adapter() -> None:
+    queue = Queue(rows=2, idle_rows=2)
+    echoed = [queue.has(GenerationRequest(ECHOED.prompts, 5, echo=True, adapter="b"), Priority.IDLE) for _ in range(2)]
+    urgent = queue.has(request(adapter="a"))
+    waiting = queue.has(request(adapter="b"), Priority.IDLE)
+    for one in echoed:
+        assert not urgent.rows_held
+        queue.finish(one)
+        assert not waiting.rows_held
+    assert urgent.rows_held
