@@ -35,7 +35,7 @@ def wait_end(server: Server, client: openai.OpenAI, id_: str) -> Any:
 
 
 def test_response_is_made_without_a_client(scripted_server: Server, client: openai.OpenAI) -> None:
-    begun = start(client, {"tokens": 3, "first_token_s": 0.2})
+    begun = start(client, {"tokens": 3, "first_token_s": 1})
     assert (begun.status, begun.background, begun.output, begun.usage) == ("in_progress", True, [], None)
     assert client.responses.retrieve(begun.id).status == "in_progress"
     made = wait_end(scripted_server, client, begun.id)
