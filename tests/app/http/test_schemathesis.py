@@ -55,7 +55,7 @@ def test_no_request_has_an_answer_that_is_not_documented(scripted_server: Server
     operations = sum(len(item) for item in scripted_server.get("/openapi.json").json()["paths"].values())
     # All but the request for the document itself.
     assert f"Tested: {operations - 1 - len(EXCLUDED)}\n" in done.stdout
-    assert scripted_server.stats()["served"] > 20, "it got through to the model"
+    assert scripted_server.stats()["served"] > 5, "it got through to the model"
     scripted_server.wait_stats(active_requests=0, rows_used=0)
     assert scripted_server.chat("still there").status_code == 200
     assert "Traceback" not in scripted_server.output()
