@@ -49,7 +49,7 @@ def say(server: Server, text: str, **more: Any) -> str:
 
 
 def streamed(server: Server, text: str, **more: Any) -> str:
-    answer = server.chat(text, max_tokens=24, temperature=0, stream=True, **more)
+    answer = server.chat(text, max_tokens=14, temperature=0, stream=True, **more)
     assert answer.status_code == 200, answer.text
     chunks = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
@@ -58,7 +58,7 @@ def streamed(server: Server, text: str, **more: Any) -> str:
 @pytest.mark.model
 def test_mixed_clients_get_the_answers_that_each_gets_alone(server: Server) -> None:
     variants: list[dict[str, Any]] = [{}, {"adapters": "a"}, {"adapters": "b"}, {"num_draft_tokens": 4}]
-    asked = [(prompt, variant) for prompt in PROMPTS[:2] for variant in variants]
+    asked = [(prompt, variant) for prompt in PROMPTS[:1] for variant in variants]
     alone = [say(server, prompt, **variant) for prompt, variant in asked]
     by_variant = [alone[number :: len(variants)] for number in range(len(variants))]
     assert by_variant[0] == by_variant[3], "a draft changed the answers"

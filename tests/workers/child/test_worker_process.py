@@ -262,10 +262,8 @@ def test_a_worker_whose_parent_is_killed_ends_by_itself(arguments: list[str]) ->
 QUESTIONS = [
     "What is the capital of France?",
     "Count to five.",
-    "Name a colour.",
     "Who wrote Hamlet? " * 4,
     "Say hello in German.",
-    "What is 2 + 2?",
     "Why is the sky blue?",
     "Write one line of Python.",
 ]
