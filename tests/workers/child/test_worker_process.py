@@ -18,6 +18,7 @@ from support.running.processes import lives
 from support.running.queues import failures_of, text_of
 from support.running.supervised import SCENARIO_S, Supervised, script
 
+from mlx_server.app.config.settings import default_cache_dir
 from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas.internal import messages
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
@@ -298,7 +299,7 @@ def test_batched_greedy_answers_are_those_that_mlx_lm_gives_to_each_alone(smollm
     texts: list[str] = []
 
     async def scenario() -> None:
-        async with Supervised(str(smollm2), "lm", rows=len(QUESTIONS)) as world:
+        async with Supervised(str(smollm2), "lm", rows=len(QUESTIONS), cache_dir=str(default_cache_dir())) as world:
             tickets = [
                 world.queue.submit(
                     GenerationRequest(
