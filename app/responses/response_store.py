@@ -128,19 +128,20 @@ class ResponseStore:
 
     async def get(self, id_: str, owner: str) -> Record | None:
         """The response of that id, if it is this owner's."""
-        query = f"{CHAIN} {COLUMNS} WHERE depth = 0"
+        query = f"{CHAIN} {COLUMNS}, events {CHAINED} WHERE depth = 0"
         found = await self._database.read(lambda connection: self._select(connection, query, id_, owner))
         return found[0] if found else None
 
     async def chain(self, id_: str, owner: str, max_bytes: int) -> list[Record]:
-        """The response and all that it follows, the first one first. Raises ChainTooLongError.
+        """The response and all that it follows, the first one first, without their events. Raises ChainTooLongError.
 
         A conversation whose beginning is gone begins with a record that has a `previous`.
         """
         return await self._database.write(lambda connection: self._chain(connection, id_, owner, max_bytes))
 
     async def holding(self, ids: Sequence[str], owner: str, max_bytes: int) -> list[Record]:
-        """Of all responses that have one of these items the newest for each. Raises ChainTooLongError."""
+        """Of all responses that have one of these items the newest for each, without their events. Raises
+        ChainTooLongError."""
         return await self._database.read(lambda connection: self._holding(connection, ids, owner, max_bytes))
 
     async def delete(self, id_: str, owner: str) -> bool:
@@ -180,7 +181,7 @@ class ResponseStore:
         if (size or 0) > max_bytes:
             raise ChainTooLongError
         connection.execute(f"{CHAIN} {USE}", given)
-        return self._select(connection, f"{CHAIN} {COLUMNS} ORDER BY depth DESC", id_, owner)
+        return self._select(connection, f"{CHAIN} {COLUMNS} {CHAINED} ORDER BY depth DESC", id_, owner)
 
     def _delete(self, connection: sqlite3.Connection, id_: str, owner: str) -> bool:
         query = "DELETE FROM responses WHERE id = ? AND owner = ? AND used >= ?"
@@ -191,11 +192,12 @@ class ResponseStore:
         found = connection.execute(f"SELECT sum(length(response) + length(items)) {WITH_ITEMS}", given).fetchone()
         if (found[0] or 0) > max_bytes:
             raise ChainTooLongError
-        rows = connection.execute(f"SELECT id, owner, previous, response, items, events {WITH_ITEMS}", given)
+        rows = connection.execute(f"SELECT id, owner, previous, response, items {WITH_ITEMS}", given)
         return [Record(*row) for row in rows]
 
 
-COLUMNS = "SELECT id, owner, r.previous, response, items, events FROM chain JOIN responses AS r USING (id)"
+COLUMNS = "SELECT id, owner, r.previous, response, items"
+CHAINED = "FROM chain JOIN responses AS r USING (id)"
 SIZE = "SELECT sum(length(response) + length(items)) FROM chain JOIN responses USING (id)"
 REPLACE = """
 UPDATE responses SET previous = :previous, used = :now, response = :response, items = :items, events = :events
