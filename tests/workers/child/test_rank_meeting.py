@@ -36,11 +36,16 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @asynccontextmanager
-async def started(lost: list[str]) -> AsyncIterator[Ranks]:
-    """The ranks, of which no process is left: each ends with its input."""
+async def watched(lost: list[str]) -> AsyncIterator[tuple[Ranks, asyncio.Task[None]]]:
+    """The ranks once they have been met, and the task that watches them. No process is left of them: each ends with its
+    input."""
     ranks = Ranks(LOAD, lost.append)
     try:
-        yield ranks
+        await ranks.meet()
+        watching = asyncio.ensure_future(ranks.watch())
+        async with asyncio.timeout(SCENARIO_S):
+            yield ranks, watching
+        watching.cancel()
     finally:
         for one in ranks._processes:
             assert one._process.stdin is not None
@@ -61,15 +66,11 @@ def test_ranks_meet_once_all_have_found_the_model(hosts: Path) -> None:
 
     async def scenario() -> None:
         lost: list[str] = []
-        async with started(lost) as ranks:
-            await ranks.meet()
-            watching = asyncio.ensure_future(ranks.watch())
-            async with asyncio.timeout(SCENARIO_S):
-                await asyncio.to_thread(ranks.enter)
-                for name in ("mac2.example.told", "mac3.example.told"):
-                    await until(lambda name=name: (hosts / name).read_bytes().endswith(frame(Enter())))
+        async with watched(lost) as (ranks, _):
+            await asyncio.to_thread(ranks.enter)
+            for name in ("mac2.example.told", "mac3.example.told"):
+                await until(lambda name=name: (hosts / name).read_bytes().endswith(frame(Enter())))
             assert lost == []
-            watching.cancel()
 
     asyncio.run(scenario())
 
@@ -80,13 +81,10 @@ def test_a_rank_that_finds_no_model_is_named(hosts: Path) -> None:
 
     async def scenario() -> None:
         lost: list[str] = []
-        async with started(lost) as ranks:
-            await ranks.meet()
-            watching = asyncio.ensure_future(ranks.watch())
-            async with asyncio.timeout(SCENARIO_S):
-                with pytest.raises(ModelLoadError, match=r"^rank 2 \(mac3.example\): there is no such model$"):
-                    await asyncio.to_thread(ranks.enter)
-                await watching
+        async with watched(lost) as (ranks, watching):
+            with pytest.raises(ModelLoadError, match=r"^rank 2 \(mac3.example\): there is no such model$"):
+                await asyncio.to_thread(ranks.enter)
+            await watching
             assert lost == ["rank 2 (mac3.example): there is no such model"]
 
     asyncio.run(scenario())

@@ -274,11 +274,6 @@ def has(tokens: Packed, token: int) -> bool:
     return bool(tokens[token // 8] >> (token % 8) & 1)
 
 
-def same_number(written: bytes, item: bytes) -> bool:
-    """Whether a number that ended here would be another one."""
-    return bool(WHOLE_NUMBER.fullmatch(written)) and number_of(written) == number_of(item)
-
-
 def number_of(text: bytes) -> float:
     """A number as a client reads it."""
     return int(text) if INTEGER.fullmatch(text) else float(text)
