@@ -13,14 +13,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.http.keys import PRIORITY_HEADER
 from mlx_server.app.http.multipart import MULTIPART
 from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.services import services
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
+from mlx_server.app.openapi.descriptions import DESCRIPTIONS
 from mlx_server.app.openapi.documentation import DOCS
-from mlx_server.app.openapi.examples import EXAMPLES
+from mlx_server.app.openapi.examples import EXAMPLES, model_for, naming
 from mlx_server.app.openapi.route_doc import Doc
 from mlx_server.app.openapi.tags import TAGS, tag_of
 from mlx_server.app.routes.resumable import JOINED
@@ -29,6 +31,7 @@ SCHEMAS = "#/components/schemas/{name}"
 JSON = "application/json"
 EVENTS = "text/event-stream"
 ALWAYS = (401,)
+NAMES_A_MODEL = re.compile("{name}|{model_id}")
 
 MEANINGS = {
     400: "The request can't be served as it is; `param` names the field.",
@@ -67,29 +70,39 @@ KEYS = {
 
 
 ABOUT = (
-    "MLX models over OpenAI's and Anthropic's APIs. An example without a `model` is for a server of one model; where"
-    " there are several, add one that `GET /v1/models` lists."
+    "MLX models over OpenAI's and Anthropic's APIs. Examples name a model that is served here, if one is of the right"
+    " kind. An id in an example stands for that of something that has to be made first."
 )
 PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said), `low` or `idle`: who gets free rows first."}
 """What any request may say that waits in a queue."""
 
 
 async def openapi(request: Request) -> Response:
-    """`GET /openapi.json`, made when it is first asked for, and anew for another model or once keys are needed."""
+    """`GET /openapi.json`, made when it is first asked for, and anew for other models or once keys are needed."""
     state, found = request.app.state, services(request)
-    model = next((deployment.name for deployment in found.fleet.deployments), None)
+    served = served_by_kind(found.fleet.deployments)
     needs_key = bool(found.settings.api_keys)
     kept_for, content = getattr(state, "openapi", (None, b""))
-    if not content or kept_for != (model, needs_key):
+    if not content or kept_for != (served, needs_key):
         made = document(
             request.app.routes,
             needs_key=needs_key,
             always=(*ALWAYS, 429) if found.settings.rate_limit else ALWAYS,
-            model=model,
+            served=served,
         )
         content = msgspec.json.encode(made)
-        state.openapi = (model, needs_key), content
+        state.openapi = (served, needs_key), content
     return Response(content, media_type=JSON)
+
+
+def served_by_kind(deployments: Iterable[Deployment]) -> dict[str, str]:
+    """The first model's name of each type; of those known to hear or to speak, by that instead of their type."""
+    served: dict[str, str] = {}
+    for one in deployments:
+        abilities = {} if one.facts is None else {"hears": one.facts.transcribes, "speaks": one.facts.speaks}
+        for kind in [able for able, is_so in abilities.items() if is_so] or [one.type]:
+            served.setdefault(kind, one.name)
+    return served
 
 
 def document(
@@ -98,16 +111,16 @@ def document(
     *,
     needs_key: bool = False,
     always: tuple[int, ...] = ALWAYS,
-    model: str | None = None,
+    served: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The whole document; `always` are refusals that any route may answer with, `model` the one of the examples' paths.
+    """The whole document; `always` are refusals that any route may answer with, `served` examples' models by kind.
 
     Raises KeyError for a route that is not documented.
     """
     items = {path_of(route): docs_of(route, docs) for route in routes if isinstance(route, Route)}
     types = {type_: None for item in items.values() for doc in item.values() for type_ in types_of(doc)}
     schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
-    writer = Writer(dict(zip(types, schemas, strict=True)), always, model)
+    writer = Writer(dict(zip(types, schemas, strict=True)), always, served or {})
     required: list[dict[str, list[str]]] = [{name: []} for name in KEYS]
     return {
         "openapi": "3.1.0",
@@ -142,28 +155,32 @@ def types_of(doc: Doc) -> Iterable[Any]:
 class Writer:
     """Writes operations, with a schema for each type."""
 
-    def __init__(self, schemas: Mapping[Any, dict[str, Any]], always: tuple[int, ...], model: str | None) -> None:
+    def __init__(
+        self, schemas: Mapping[Any, dict[str, Any]], always: tuple[int, ...], served: Mapping[str, str]
+    ) -> None:
         self._schemas = schemas
         self._always = always
-        self._model = model
+        self._served = served
 
     def operation(self, method: str, path: str, doc: Doc) -> dict[str, Any]:
         """One method of a path."""
         parameters = [parameter(name, "path", doc.path[name]) for name in re.findall(r"{(\w+)}", path)]
         parameters += [parameter(name, "query", text) for name, text in doc.query.items()]
-        if method == "POST" and "{name}" in path and self._model is not None:
-            parameters[0]["example"] = self._model
+        model = model_for(path, self._served)
+        if method == "POST" and model is not None and NAMES_A_MODEL.search(path):
+            parameters[0]["example"] = model
         headers = {**doc.headers, **(PRIORITY if 429 in doc.errors else {})}
         parameters += [parameter(name, "header", text) for name, text in headers.items()]
         content = self._form(doc) if doc.form is not None else self._json(doc.request)
         if method == "POST" and path in EXAMPLES:
             for media in content.values():
-                media["example"] = EXAMPLES[path]
+                media["example"] = EXAMPLES[path] if model is None else naming(model, EXAMPLES[path])
         body = {"required": True, "content": content}
         return {
             "tags": [tag_of(path).name],
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
             "summary": doc.summary,
+            **({"description": DESCRIPTIONS[path]} if method == "POST" and path in DESCRIPTIONS else {}),
             **({"parameters": parameters} if parameters else {}),
             **({"requestBody": body} if content else {}),
             "responses": self._responses(doc, head=method == "HEAD"),

@@ -148,6 +148,12 @@ def test_every_post_that_takes_a_body_has_an_example() -> None:
             assert media["example"] == EXAMPLES[path]
 
 
+def test_every_post_is_described_in_more_than_its_summary() -> None:
+    for post in POSTS.values():
+        assert post["description"] != post["summary"]
+        assert len(post["description"].split()) > 3
+
+
 @pytest.mark.parametrize("path", WRITES)
 def test_example_is_answered(writer: Server, path: str) -> None:
     check(writer, path)
@@ -159,6 +165,24 @@ def test_paths_of_posts_name_a_model_that_is_there(scripted_server: Server) -> N
         name = paths[path]["post"]["parameters"][0]["example"]
         assert scripted_server.post(path.format(name=name), b"").status_code == 200
     assert "example" not in paths["/v1/models/{name}"]["delete"]["parameters"][0], "which nobody presses unawares"
+
+
+def test_examples_name_the_models_of_the_right_kind_where_there_are_several(
+    launch: Callable[..., Server], tiny_model: Callable[[str], Path], minilm: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "models.toml"
+    config.write_text(f'[models.reader]\npath = "{minilm}"\n[models.writer]\npath = "{tiny_model("llama")}"\n')
+    server = launch("--config", config)
+    for path in (CHAT, "/v1/messages", "/v1/embeddings", "/rerank", "/tokenize", "/v1/models/{name}/generate"):
+        operation = server.get("/openapi.json").json()["paths"][path]["post"]
+        names = {"name": operation["parameters"][0].get("example", "")}
+        answer = send(server, path, names)
+        assert answer.status_code == 200, (path, answer.text)
+        answered = "reader" if path in ("/v1/embeddings", "/rerank") else "writer"
+        assert answer.json().get("model", answered) == answered
+    batches = server.get("/openapi.json").json()["paths"]["/v1/messages/batches"]["post"]
+    lines = batches["requestBody"]["content"]["application/json"]["example"]["requests"]
+    assert lines[0]["params"]["model"] == "writer"
 
 
 @pytest.mark.parametrize("path", EMBEDS)
