@@ -1,9 +1,10 @@
-"""Where requests go among more replicas than stand here: `python bench/replicas/simulation.py [--replicas 10 100]
-[--front-ends 1 10 100]`.
+"""Where requests go among more replicas than stand here: `python bench/replicas/simulation.py
+[--replicas 10 100 1000] [--front-ends 1 10 100]`.
 
 The server's own queue and policy (mlx_server.queue) on a clock that jumps, before replicas that take as long as one did
 here. Conversations are mixed by chance, and each request comes to a front end by chance. Front ends do not know of each
-other. Rows go to bench/results/simulation.json, plots to simulation.png.
+other; one before more than a hundred replicas each is left out, as it takes minutes. Rows go to
+bench/results/simulation.json, plots to simulation.png.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, pstdev
+from types import ModuleType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,6 +39,9 @@ POLICIES = (AFFINITY, STICKY, OWN, "least loaded", "round robin")
 TURNS = 6
 PER_REPLICA = 4
 """Conversations, of which half go on at a time."""
+
+MOST = 100
+"""Replicas that a front end may have by itself."""
 
 QUESTION, ANSWER = 2000, 400
 """Characters of a turn; four of them are a token."""
@@ -108,11 +113,7 @@ def rate_of(load: float, replicas: int, service: Service) -> float:
 
 def draw(rows: list[Figures], path: Path) -> None:
     """A column for each number of replicas, a row for each figure, over the number of front ends."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = plotter()
     sizes = sorted({row.replicas for row in rows})
     kinds = {"first_token_p95_s": "time to first token, p95, s", "hit_rate": "hit rate", "imbalance": "imbalance"}
     figure, axes = pyplot.subplots(len(kinds), len(sizes), figsize=(4 * len(sizes), 8), squeeze=False, sharey="row")
@@ -130,10 +131,22 @@ def draw(rows: list[Figures], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def plotter() -> ModuleType:
+    """Matplotlib's, for files. Ends the process where it is missing."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise SystemExit("matplotlib is missing: pip install -e '.[bench]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 def main() -> None:
     """Simulate, print, write and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100], help="1000 takes minutes for a run")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--front-ends", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--load", type=float, default=0.9, help="share of all rows busy, if nothing were known")
     parser.add_argument("--rows", type=int, default=4)
@@ -141,6 +154,7 @@ def main() -> None:
     parser.add_argument("--prefill-ms", type=float, default=1.8, help="for a token; SmolLM2 on 2 cores here")
     parser.add_argument("--step-ms", type=float, default=61.0, help="of all rows; SmolLM2 on 2 cores here")
     given, console = parser.parse_args(), Console()
+    plotter()
     service = Service(given.rows, given.kept_tokens, given.prefill_ms / 1000, given.step_ms / 1000)
     rows = []
     for replicas in given.replicas:
@@ -148,7 +162,7 @@ def main() -> None:
         for front_ends in given.front_ends:
             for policy in POLICIES:
                 alone = front_ends == 1 and policy in (STICKY, OWN)  # the same as without
-                if alone or (policy == OWN and front_ends > replicas):
+                if alone or (policy == OWN and front_ends > replicas) or replicas // front_ends > MOST:
                     continue
                 rows.append(simulate(trace, policy, replicas, front_ends, service))
                 console.print(rows[-1])
