@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
@@ -99,6 +100,8 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
     from mlx_server.app.config.config_file import ConfigError
     from mlx_server.app.registry.stored import use_stored_cache
 
+    if "MLX_RANK" in os.environ:
+        fail("mlx.launch started this: start the server itself, with --hosts, and it starts the ranks.", EXIT_USAGE)
     check_companions(flags.model_type, flags.companions)
     scripted = flags.model_type is options.ModelKind.SCRIPTED
     if not scripted and (problem := backend_problem(mlx_backends())) is not None:

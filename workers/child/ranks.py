@@ -42,6 +42,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 COMMAND = (sys.executable, "-P", "-m", "mlx_server.workers.child.rank")
 SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR")
 
+SSH_FAILED = 255
+"""The exit code of ssh for a fault of its own, which it tells on stderr."""
+
 STDERR = 2
 
 START_S = 60.0
@@ -75,6 +78,7 @@ class RankProcess:
         """Starts it. Raises OSError."""
         self._name = f"rank {rank} ({host.ssh})"
         self._silence_s = hosts.heartbeat_s
+        self._host = host.ssh
         command: tuple[str, ...] = COMMAND
         if host.ssh not in LOCAL:
             command = (*SSH, host.ssh, shlex.join(("env", *hosts.envs, *COMMAND)))
@@ -126,6 +130,9 @@ class RankProcess:
             raise RankLost(f"{self._name} was silent for more than {patience_s:g} s") from None
         except asyncio.IncompleteReadError:
             code = await asyncio.to_thread(self._process.wait)
+            if code == SSH_FAILED and self._host not in LOCAL:
+                tried = shlex.join((*SSH, self._host, "true"))
+                raise RankLost(f"{self._name} can't be reached: `{tried}` has to work on this machine") from None
             raise RankLost(f"{self._name} {how_it_ended(code)}") from None
 
 

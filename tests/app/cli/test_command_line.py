@@ -259,6 +259,13 @@ def test_empty_address_is_refused_and_an_empty_variable_says_nothing(monkeypatch
         launch.make_context("mlx-server launch", [])
 
 
+def test_process_of_mlx_launch_is_told_how_ranks_are_started() -> None:
+    env = os.environ | {"MLX_RANK": "1"}
+    done = subprocess.run([*MODULE, "launch", *SCRIPTED], capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: mlx.launch started this: start the server itself, with --hosts")
+
+
 def test_bad_value_in_the_environment_is_refused() -> None:
     env = {**os.environ, "MLX_SERVER_PORT": "99999", "NO_COLOR": "1", "COLUMNS": "200"}
     done = subprocess.run([*MODULE, "launch", *SCRIPTED], capture_output=True, text=True, env=env, timeout=60)

@@ -102,6 +102,7 @@ async def play(folder: Path, ranks: int) -> tuple[list[list[Choice]], int, Model
     [
         ("llama", 2, 4, "tensor parallel"),
         ("qwen3", 2, 4, "tensor parallel"),
+        ("llama", 4, 4, "tensor parallel"),
         ("gpt_oss", 2, 4, "tensor parallel"),
         ("qwen2", 2, 1, "pipeline parallel"),
         ("qwen2", 4, 1, "pipeline parallel"),
@@ -151,6 +152,19 @@ def test_a_host_is_reached_by_ssh(tmp_path: Path, ssh: Path) -> None:
     assert "BatchMode=yes" in options
     assert host == "mac2.example"
     assert command.startswith("env 'SAID=of all ranks' ")
+
+
+def test_a_host_that_ssh_does_not_reach_is_named_with_what_to_try(tmp_path: Path, ssh: Path) -> None:
+    (tmp_path / "bin" / "ssh").write_text("#!/bin/sh\nexit 255\n")
+
+    async def scenario() -> None:
+        folder = make_model(tmp_path, "llama", num_key_value_heads=4)
+        async with Supervised(str(folder), "lm", wait_ready=False, hosts=Hosts((HERE, OTHER), "ring")) as world:
+            with pytest.raises(StartError, match=r"can't be reached: `ssh .* mac2\.example true` has to work"):
+                await asyncio.wait_for(world.running, TIME_S)
+
+    asyncio.run(scenario())
+    assert not ssh.exists()
 
 
 @pytest.mark.usefixtures("ssh")
