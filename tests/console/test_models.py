@@ -60,9 +60,9 @@ def test_what_others_do_is_seen_without_asking_again_and_again(server: Server, o
     expect(page.get_by_role("row", name="second")).to_contain_text("loaded")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    assert server.post("/v1/models/second/unload", {}).status_code == 200
+    assert server.post("/v1/models/second/unload", b"").status_code == 200
     expect(page.get_by_role("button", name="Load second", exact=True)).to_be_visible()
-    assert server.post("/v1/models/second/load", {}).status_code == 200
+    assert server.post("/v1/models/second/load", b"").status_code == 200
     expect(page.get_by_role("button", name="Unload second")).to_be_enabled()
     assert len([url for url in asked if url.endswith("/v1/models")]) <= 5, "once for each move"
 

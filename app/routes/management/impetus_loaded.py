@@ -20,7 +20,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.machine.sizes import people_count
 from mlx_server.app.middleware.api_key import tenant_of
-from mlx_server.app.middleware.operator import own_pages_only
+from mlx_server.app.middleware.operator import operator_only, own_pages_only
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.views import benchmark as benchmarks
 from mlx_server.app.views.capabilities import WRITES
@@ -37,7 +37,7 @@ async def list_loaded(request: Request) -> Response:
     return json_answer(await to_thread.run_sync(describe_all, loaded, fleet.ledger.limit_bytes))
 
 
-@own_pages_only
+@operator_only
 async def load(request: Request) -> Response:
     """Load a model; answers once it takes work."""
     fleet = services(request).fleet
@@ -46,7 +46,7 @@ async def load(request: Request) -> Response:
     return await moved(deployment, "is loaded")
 
 
-@own_pages_only
+@operator_only
 async def unload(request: Request) -> Response:
     """Unload a model; answers once its processes are gone."""
     fleet = services(request).fleet

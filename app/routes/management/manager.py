@@ -14,7 +14,7 @@ from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.machine.sizes import GIBIBYTE
-from mlx_server.app.middleware.operator import own_pages_only
+from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.views.model_view import find_view, gigabytes
 from mlx_server.schemas.mlx_gui.managed_models import (
@@ -95,7 +95,7 @@ async def model_status(request: Request) -> Response:
     )
 
 
-@own_pages_only
+@operator_only
 async def set_priority(request: Request) -> Response:
     """Move a load that waits for memory."""
     given, _ = await read_request(request, priority_decoder, {})

@@ -19,7 +19,7 @@ from mlx_server.app.http.responder import GenerationResponse
 from mlx_server.app.http.services import services
 from mlx_server.app.hub.download import DownloadStatus
 from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.middleware.operator import operator_only, own_pages_only
+from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes.generation import admit, make_head, read_request
 from mlx_server.app.routes.query import number, query_of
 from mlx_server.app.views.model_view import find_view
@@ -38,7 +38,7 @@ from mlx_server.workers.folders.model_path import local_path
 from mlx_server.workers.hub.errors import HubError
 
 
-@own_pages_only
+@operator_only
 async def load(request: Request) -> Response:
     """Load a model, and answer once it takes work."""
     query = query_of(request, ("priority",))
@@ -48,7 +48,7 @@ async def load(request: Request) -> Response:
     return json_answer(Moved(f"Model '{deployment.name}' loaded successfully", ModelState.LOADED.value))
 
 
-@own_pages_only
+@operator_only
 async def unload(request: Request) -> Response:
     """Unload a model after what runs, and answer once its processes have ended."""
     query_of(request, ())

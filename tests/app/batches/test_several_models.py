@@ -67,21 +67,21 @@ def test_batch_displaces_no_model_that_was_used_lately(launch: Callable[..., Ser
 
 def test_batch_waits_for_a_model_that_only_people_load(launch: Callable[..., Server]) -> None:
     server = launch("--model-type", "scripted", "--model", "a=scripted", "--no-auto-load", "--max-concurrency", 2)
-    server.post("/v1/models/a/load", {})
+    server.post("/v1/models/a/load", b"")
     server.wait_until(lambda: loaded(server) == ["a"])
     script = {"text": "x", "tokens": 1, "first_token_s": 1}
     lines = [line(str(number), chat_body(script, model="a")) for number in range(8)]
     with sdk(server) as client:
         begun = submit(client, lines)
         server.wait_stats(running_requests=2)
-        server.post("/v1/models/a/unload", {})
+        server.post("/v1/models/a/unload", b"")
         server.wait_stats(running_requests=0, waiting_requests=0)
         late = submit(client, lines)
         server.wait_until(lambda: waiting_for(client, late.id) == "model" or ended_at(client, late.id))
         assert ended_at(client, late.id) is None
         server.wait_until(lambda: waiting_for(client, begun.id) == "model")
         assert loaded(server) == []
-        server.post("/v1/models/a/load", {})
+        server.post("/v1/models/a/load", b"")
         for made in (begun, late):
             batch = ended(client, made.id)
             assert len(texts_of(results(client, batch.output_file_id))) == 8

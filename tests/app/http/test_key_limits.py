@@ -63,6 +63,26 @@ def test_each_key_may_what_its_table_says(server: Server) -> None:
     assert not [key for key in ("ops-key", "student-key") if key in server.output()]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/models/scripted/load", None),
+        ("/v1/models/scripted/unload", None),
+        ("/v1/manager/models/scripted/priority", {"priority": 1}),
+        ("/api/models/load", {"model_id": "scripted", "force_reload": True}),
+        ("/api/models/unload", {"model_id": "scripted", "force": True}),
+    ],
+)
+def test_only_a_key_of_the_operator_moves_models(server: Server, path: str, body: dict[str, Any] | None) -> None:
+    before = server.worker_pids()
+    refused = server.http.post(f"{server.root}{path}", json=body, headers={"x-api-key": "student-key"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+    assert "operator" in refused.json()["detail"]
+    assert server.worker_pids() == before
+    assert server.get("/v1/models/scripted/health").json()["healthy"]
+    assert server.http.post(f"{server.root}{path}", json=body).status_code == 200
+
+
 def test_a_key_that_used_its_minute_is_told_when_to_come_again(server: Server) -> None:
     assert [ask(server, "student-key").status_code for _ in range(3)] == [200] * 3
     refused = ask(server, "student-key")

@@ -62,7 +62,8 @@ def test_modes_change_rows_at_once_and_the_rest_with_the_next_load(server: Serve
     assert model["in_force"]["prefill_step_size"] == 512
     assert model["at_next_load"]["prefill_step_size"] == 256
     assert server.chat("still served").status_code == 200
-    assert server.post("/api/models/load", {"model_id": "scripted", "force_reload": True}).status_code == 200
+    anew = {"model_id": "scripted", "force_reload": True}
+    assert server.http.post(f"{server.root}/api/models/load", json=anew).status_code == 200
     assert server.stats()["rows_granted"] == 2
     again = set_mode(server, {"mode": "efficiency"}).json()
     assert again["previous_mode"] == "efficiency"

@@ -11,10 +11,13 @@ import pytest
 from support.running.processes import lives
 from support.running.servers import SCRIPTED, Server, wait_for
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server(*SCRIPTED, "--max-concurrency", 4)
+    server.http.headers.update(JSON)
     server.wait_ready()
     yield server
     server.close()
@@ -73,7 +76,7 @@ def test_forced_unload_ends_what_runs(server: Server) -> None:
 
 @pytest.mark.parametrize("path", ["load", "unload", "benchmark/no%2Fsuch"])
 def test_unknown_model_is_not_found(scripted_server: Server, path: str) -> None:
-    answer = scripted_server.post(f"/api/models/{path}", {"model_id": "no/such"})
+    answer = scripted_server.post(f"/api/models/{path}", {"model_id": "no/such"}, headers=JSON)
     assert answer.status_code == 404
     body = answer.json()
     assert body["error"]["message"].startswith("Model 'no/such' not found")
@@ -102,7 +105,7 @@ def test_unknown_model_is_not_found(scripted_server: Server, path: str) -> None:
     ids=str,
 )
 def test_bad_input_is_named(scripted_server: Server, path: str, body: dict[str, Any], param: str) -> None:
-    answer = scripted_server.post(f"/api/models/{path}", body)
+    answer = scripted_server.post(f"/api/models/{path}", body, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
     assert answer.json()["details"]
@@ -110,10 +113,10 @@ def test_bad_input_is_named(scripted_server: Server, path: str, body: dict[str, 
 
 @pytest.mark.parametrize("path", ["load", "unload", "benchmark/scripted"])
 def test_pages_of_other_sites_move_no_models(scripted_server: Server, path: str) -> None:
-    headers = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    headers = {**JSON, "Origin": "http://evil.example"}
     answer = scripted_server.post(f"/api/models/{path}", {"model_id": "scripted"}, headers=headers)
     assert answer.status_code == 403
-    own = {"Origin": scripted_server.root}
+    own = {**JSON, "Origin": scripted_server.root}
     assert (
         scripted_server.post(f"/api/models/{path}", {"model_id": "x", "max_tokens": 0}, headers=own).status_code != 403
     )
