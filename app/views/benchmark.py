@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anyio import to_thread
+from starlette.requests import Request
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.query_queue import Unanswered
+from mlx_server.app.http.admission import enqueue
 from mlx_server.app.machine.meter import gpu_utilization
 from mlx_server.schemas.impetus.loaded import BenchmarkRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Limits, Sampling, TextPrompt
@@ -38,20 +40,24 @@ class Measured:
     memory_bytes: int | None
 
 
-async def measure(deployment: Deployment, plan: BenchmarkRequest, tenant: str) -> Measured:
-    """Answer after answer. Raises QueueFull, QueueClosed or Unanswered; whoever is cancelled gives its place back."""
+async def measure(request: Request, deployment: Deployment, plan: BenchmarkRequest, tenant: str) -> Measured:
+    """Answer after answer, each at the cost and priority of who asks.
+
+    Raises Unanswered and what `enqueue` raises; whoever is cancelled gives its place back.
+    """
     if plan.include_warmup:
-        await sample(deployment, request_of(0, min(WARMUP_TOKENS, plan.max_tokens), plan.temperature, tenant))
+        await sample(request, deployment, prompt_of(0, min(WARMUP_TOKENS, plan.max_tokens), plan.temperature, tenant))
     samples: list[Timed] = []
     memory = 0
     for number in range(1, plan.num_samples + 1):
-        samples.append(await sample(deployment, request_of(number, plan.max_tokens, plan.temperature, tenant)))
+        asked = prompt_of(number, plan.max_tokens, plan.temperature, tenant)
+        samples.append(await sample(request, deployment, asked))
         if plan.include_memory_test:
             memory = max(memory, await to_thread.run_sync(deployment.memory_bytes))
     return Measured(samples, memory if plan.include_memory_test else None)
 
 
-def request_of(number: int, max_tokens: int, temperature: float, tenant: str) -> GenerationRequest:
+def prompt_of(number: int, max_tokens: int, temperature: float, tenant: str) -> GenerationRequest:
     """A prompt that no other begins like, so that nothing of it is known, and as many tokens as are asked for."""
     prompt = TextPrompt(f"{number}. A few pages about {SUBJECTS[number % len(SUBJECTS)]}, in plain words.")
     return GenerationRequest(
@@ -63,10 +69,10 @@ def request_of(number: int, max_tokens: int, temperature: float, tenant: str) ->
     )
 
 
-async def sample(deployment: Deployment, request: GenerationRequest) -> Timed:
-    """One answer. Raises QueueFull, QueueClosed or Unanswered."""
+async def sample(request: Request, deployment: Deployment, asked: GenerationRequest) -> Timed:
+    """One answer. Raises Unanswered and what `enqueue` raises."""
     began = time.perf_counter()
-    ticket = deployment.queue.submit(deployment.settle(request), whole=False)
+    ticket = enqueue(request, deployment.queue, deployment.settle(asked), whole=False)
     tokens, first_s = 0, None
     looking: asyncio.Task[float | None] | None = None
     try:

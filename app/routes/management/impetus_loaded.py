@@ -68,7 +68,8 @@ async def benchmark(request: Request) -> Response:
         raise ModelBusy(f"Model '{deployment.name}' is being measured already; two at once would slow each other.")
     measuring.add(deployment.name)
     try:
-        measured = await cancel_on_disconnect(request, benchmarks.measure(deployment, given, tenant_of(request)))
+        work = benchmarks.measure(request, deployment, given, tenant_of(request))
+        measured = await cancel_on_disconnect(request, work)
     finally:
         measuring.discard(deployment.name)
     return json_answer(report(deployment.name, measured))

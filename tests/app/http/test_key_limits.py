@@ -97,6 +97,19 @@ def test_a_key_that_used_its_minute_is_told_when_to_come_again(server: Server) -
     assert "tokens a minute" in ask(server, "nightly-key").json()["detail"]
 
 
+def test_each_answer_of_a_benchmark_counts(server: Server) -> None:
+    def measure(key: str, **headers: str) -> httpx.Response:
+        plan = {"num_samples": 3, "max_tokens": 4, "include_warmup": False}
+        url = f"{server.root}/api/models/benchmark/scripted"
+        return server.http.post(url, json=plan, headers={"x-api-key": key, **headers})
+
+    assert measure("student-key", **{"X-Priority": "high"}).status_code == 403
+    assert measure("student-key").status_code == 200
+    refused = measure("student-key")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 1 <= int(refused.headers["retry-after"]) <= 20
+
+
 def test_another_file_holds_at_once_and_forgets_nothing(server: Server, tmp_path: Path) -> None:
     assert [ask(server, "student-key").status_code for _ in range(4)] == [200] * 3 + [429]
     file = tmp_path / "models.toml"
