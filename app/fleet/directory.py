@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from mlx_server.app.catalog.errors import ModelNotFound
 from mlx_server.app.catalog.served_type import path_of, resolve
 from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
@@ -103,14 +104,28 @@ class Directory:
             return lifecycle
         if self.closing:
             raise QueueClosed(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
-        registered = await self._registry_sync.look_up(name) if self._registry_sync is not None else None
-
-        def found() -> tuple[ModelSettings, ModelType]:
-            model = self.catalogue.configured.get(name) or registered or self.catalogue.find(name)
-            return model, resolve(model, self.settings.hub)
-
-        model, model_type = await to_thread.run_sync(found)
+        if (model := await self._known(name)) is None:
+            model = await to_thread.run_sync(self.catalogue.find, name)
+        model_type = await to_thread.run_sync(resolve, model, self.settings.hub)
         return self.lifecycles.get(model.public_name) or self._make(model, model_type)
+
+    async def deletable(self, name: str) -> ModelSettings:
+        """The model of this name, whether or not it can be served.
+
+        Raises ModelNotFound, also for one that is nowhere but on the hub.
+        """
+        if (model := await self._known(name)) is None:
+            model = await to_thread.run_sync(self.catalogue.find, name)
+            if await to_thread.run_sync(path_of, model) is None:
+                raise ModelNotFound(name)
+        return model
+
+    async def _known(self, name: str) -> ModelSettings | None:
+        """A model that nobody has to look for."""
+        if (lifecycle := self.find(name)) is not None:
+            return lifecycle.deployment.settings
+        registered = await self._registry_sync.look_up(name) if self._registry_sync is not None else None
+        return self.catalogue.configured.get(name) or registered
 
     async def _found(self) -> list[ModelEntry]:
         on_disk = await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))

@@ -214,23 +214,29 @@ class Fleet:
             raise ModelConfigured(model.public_name, self.settings.config)
 
     async def delete(self, name: str, *, remove_files: bool = True) -> bool:
-        """Unload and forget a model; True if its files, which lie in a folder of ours and are no other model's, were
-        removed too. What was made of a .gguf file goes in any case.
+        """Unload and forget a model, whether or not it can be served; True if its files, which lie in a folder of ours
+        and are no other model's, were removed too. What was made of a .gguf file goes in any case.
 
         Raises ModelNotFound.
         """
-        lifecycle = await self._directory.find_or_add(name)
-        deployment = lifecycle.deployment
-        deployment.retire()
-        await lifecycle.unload(force=True)
-        self._directory.drop(deployment.name)
-        await lifecycle.close()
+        model = await self._directory.deletable(name)
+        await self._end(model.public_name)
         if self._registry_sync is not None:
-            await self._registry_sync.forget(deployment.name)
+            await self._registry_sync.forget(model.public_name)
         others = [one.settings for one in self.deployments]
         if self._registry_sync is not None:
             others += [one.settings for one in self._registry_sync.available]
-        return remove_files and await to_thread.run_sync(self._delete_files, deployment.settings, others)
+        return remove_files and await to_thread.run_sync(self._delete_files, model, others)
+
+    async def _end(self, name: str) -> None:
+        """Unload a model at once and take it out."""
+        lifecycle = self._directory.lifecycles.get(name)
+        if lifecycle is not None:
+            lifecycle.deployment.retire()
+            await lifecycle.unload(force=True)
+        self._directory.drop(name)
+        if lifecycle is not None:
+            await lifecycle.close()
 
     def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
         path = path_of(model)

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.catalog.errors import ModelNotFound, NotServable
+from mlx_server.app.catalog.errors import ModelNotFound
 from mlx_server.app.config.names import NAME_RULE, is_name
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.encoders.generated import GenerateEncoder
@@ -94,10 +94,8 @@ async def delete(request: Request) -> Response:
     name = request.path_params["name"]
     fleet.check_deletable(name)
     try:
-        deployment = fleet.find(name)
-        name = deployment.name if deployment else name
         removed = await fleet.delete(name, remove_files=remove_files)
-    except (NotServable, ModelNotFound):  # its files are broken or gone: there is nothing to unload
+    except ModelNotFound:  # the registry may have a row that says nothing of where it is
         if not await registry.remove(name):
             raise
         removed = False
