@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from anyio import to_thread
 
@@ -41,6 +42,10 @@ from mlx_server.workers.parent.starts import WorkerStarts
 
 Observe = Callable[[str, ModelType], Observer]
 """Makes the observer of a model, by its name and type."""
+
+Clear = Callable[[str, Sequence[Path]], Awaitable[None]]
+"""Ends what would bring a model back, or writes where it lies: by its name, and the files and folders that are about to
+be deleted."""
 
 log = logging.getLogger(__name__)
 
@@ -213,20 +218,25 @@ class Fleet:
         if (model := self._directory.catalogue.configured.get(name)) is not None:
             raise ModelConfigured(model.public_name, self.settings.config)
 
-    async def delete(self, name: str, *, remove_files: bool = True) -> bool:
+    async def delete(self, name: str, *, remove_files: bool = True, clear: Clear | None = None) -> bool:
         """Unload and forget a model, whether or not it can be served; True if its files, which lie in a folder of ours
         and are no other model's, were removed too. What was made of a .gguf file goes in any case.
 
-        Raises ModelNotFound.
+        `clear` is awaited before it is forgotten. Raises ModelNotFound, and what `clear` raises.
         """
         model = await self._directory.deletable(name)
         await self._end(model.public_name)
+        path = await to_thread.run_sync(path_of, model)
+        goes: list[Path] = []
+        made: list[Path] = []
+        if remove_files and path is not None:
+            goes, made = await to_thread.run_sync(self._files_of, path, self._others(model.public_name))
+        if clear is not None:
+            await clear(model.public_name, goes)
         if self._registry_sync is not None:
             await self._registry_sync.forget(model.public_name)
-        others = [one.settings for one in self.deployments]
-        if self._registry_sync is not None:
-            others += [one.settings for one in self._registry_sync.available]
-        return remove_files and await to_thread.run_sync(self._delete_files, model, others)
+        await to_thread.run_sync(delete, [*goes, *made])
+        return bool(goes)
 
     async def _end(self, name: str) -> None:
         """Unload a model at once and take it out."""
@@ -238,13 +248,15 @@ class Fleet:
         if lifecycle is not None:
             await lifecycle.close()
 
-    def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
-        path = path_of(model)
+    def _others(self, name: str) -> list[ModelSettings]:
+        """All models that are served, and those of the registry but the one of a name."""
+        kept = self._registry_sync.available if self._registry_sync is not None else ()
+        return [*(one.settings for one in self.deployments), *(one.settings for one in kept if one.name != name)]
+
+    def _files_of(self, path: Path, others: list[ModelSettings]) -> tuple[list[Path], list[Path]]:
+        """What goes with the model at `path`, and what was made of it. Blocks."""
         needed = [needed for other in others for needed in needed_by(other)]
-        targets = [] if path is None else deletable(path, needed, self.settings.models_dir)
-        copies = [] if path is None else conversions(path, needed, self.settings.cache_dir)
-        delete([*targets, *copies])
-        return bool(targets)
+        return deletable(path, needed, self.settings.models_dir), conversions(path, needed, self.settings.cache_dir)
 
     def apply_settings(self, settings: Settings) -> None:
         """Replace the settings; the configured models must be the same."""

@@ -9,9 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
+from mlx_server.app.catalog.hub_cache import repository_of
 from mlx_server.app.hub.download import Download, DownloadStatus, DownloadStore
 from mlx_server.app.hub.downloader import fetch
 from mlx_server.app.registry.rows import DownloadRow
@@ -142,6 +144,12 @@ class Downloads:
         if download.live:
             await self._end(download, DownloadStatus.CANCELLED)
         return download
+
+    async def clear(self, name: str, folders: Sequence[Path]) -> None:
+        """Cancel those of a model of this name, and of repositories that the hub's cache has in these folders."""
+        for download in self.all():
+            if download.live and (download.row.name == name or repository_of(download.row.hub_id) in folders):
+                await self.cancel(download.id)
 
     async def wait(self, id_: str) -> Download:
         """Wait until it has ended, one way or another. Raises DownloadNotFound."""

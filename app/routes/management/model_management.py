@@ -94,7 +94,7 @@ async def delete(request: Request) -> Response:
     name = request.path_params["name"]
     fleet.check_deletable(name)
     try:
-        removed = await fleet.delete(name, remove_files=remove_files)
+        removed = await fleet.delete(name, remove_files=remove_files, clear=services(request).downloads.clear)
     except ModelNotFound:  # the registry may have a row that says nothing of where it is
         if not await registry.remove(name):
             raise

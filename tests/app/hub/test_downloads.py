@@ -9,6 +9,7 @@ import psutil
 import pytest
 from support.running.hub import LocalHub, Repo, running
 
+from mlx_server.app.catalog.hub_cache import repository_of
 from mlx_server.app.hub.download import Download, DownloadStatus
 from mlx_server.app.hub.downloader import MODULE
 from mlx_server.app.hub.downloads import DownloadNotFound, Downloads, DownloadUnderWay, MemoryStore
@@ -140,6 +141,16 @@ def test_one_that_waits_can_be_cancelled(tmp_path: Path) -> None:
         assert (await downloads.cancel(second.id)).status is DownloadStatus.CANCELLED
 
     with_downloads(tmp_path, scenario, slow("a/one"), slow("a/two"), at_once=1)
+
+
+def test_those_of_a_deleted_model_are_cancelled_and_no_others(tmp_path: Path) -> None:
+    async def scenario(downloads: Downloads, hub: LocalHub) -> None:
+        started = [await downloads.start("a/one", name="tiny"), *[await downloads.start(id_) for id_ in ("a/two", ID)]]
+        await downloads.clear("tiny", [repository_of("a/two"), tmp_path])
+        assert [one.status is DownloadStatus.CANCELLED for one in started] == [True, True, False]
+        assert len(children()) <= 1
+
+    with_downloads(tmp_path, scenario, slow("a/one"), slow("a/two"), slow(ID))
 
 
 def test_what_runs_when_the_server_ends_is_interrupted_and_is_gone_on_with(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models are deleted that can't be served."""
+"""Models are deleted that can't be served, and while they are downloaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.running.hub import LocalHub, repo_of, running
 from support.running.servers import Server
@@ -59,6 +60,12 @@ def deleted(server: Server, name: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def downloading(server: Server) -> list[psutil.Process]:
+    """The processes that download."""
+    children = psutil.Process(server.process.pid).children()
+    return [one for one in children if "mlx_server.app.hub.download_process" in one.cmdline()]
+
+
 def test_model_that_cannot_be_served_is_deleted_with_its_files(start: Callable[..., Server], tmp_path: Path) -> None:
     repository, folder = tmp_path / "cache" / "models--org--odd", tmp_path / "models" / "odd"
     write(repository / "snapshots" / ("a" * 40), ODD)
@@ -81,3 +88,30 @@ def test_what_is_nowhere_is_not_deleted_where_requests_may_download_it(
     server = launch("--auto-download", env=env, wait=False)
     server.wait_listening()
     assert server.http.delete(f"{server.root}/v1/models/{TINY}").status_code == 404
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["tiny", TINY])
+def test_model_that_is_being_downloaded_is_deleted_with_its_download(
+    start: Callable[..., Server], hub: LocalHub, tmp_path: Path, name: str
+) -> None:
+    """It is downloaded as `tiny`, and deleted by that name or by the one that the hub's cache gives it."""
+    server = start(HF_ENDPOINT=hub.url)
+    body = {"model_id": TINY, "name": "tiny"}
+    assert server.http.post(f"{server.root}/v1/models/install", json=body).status_code == 200
+    if name == TINY:
+        deleted(server, "tiny?remove_files=false")
+    repository = tmp_path / "cache" / "models--mlx-community--tiny-llama"
+    hub.repos[TINY].pause_s, asked = 60, len(hub.asked_for("/lfs/"))
+    try:
+        again = server.http.post(f"{server.root}/api/models/download", json={**body, "force_download": True})
+        id_ = again.json()["data"]["download_id"]
+        server.wait_until(lambda: hub.asked_for("/lfs/")[asked:])
+        [process] = downloading(server)
+        assert deleted(server, name)["removed_files"] is True
+    finally:
+        hub.repos[TINY].pause_s = 0
+    assert server.get(f"/api/models/downloads/{id_}").json()["status"] == "cancelled"
+    assert not process.is_running()
+    assert not repository.exists()
+    assert not {"tiny", TINY} & {*listed(server)}
