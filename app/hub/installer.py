@@ -35,6 +35,13 @@ class Installer:
         if row is not None and row.hub_id != hub_id:
             raise NameTaken(row)
 
+    async def is_whole(self, name: str, hub_id: str) -> bool:
+        """Whether the model of this name is that repository's, and all of its files are here."""
+        row = await self._registry.model(name)
+        if row is None or row.hub_id != hub_id or row.path is None:
+            return False
+        return await asyncio.to_thread(is_whole, Path(row.path))
+
     async def install(self, name: str, hub_id: str, folder: Path) -> ModelRow:
         """Enter a model; one of that name and repository is entered anew. Raises NameTaken, or HubError for a folder
         that holds no model, or InvalidRequest for what is no name.
@@ -51,3 +58,12 @@ class Installer:
         """What `Downloads` calls for a folder that is whole. Raises what `install` raises."""
         assert download.folder is not None
         await self.install(download.row.name, download.row.hub_id, download.folder)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether this folder or .gguf file can be read as a model, and no file of it is a link to one that is gone."""
+    try:
+        read_model(path)
+        return all(file.exists() for file in path.rglob("*"))
+    except (NotAModel, OSError):
+        return False

@@ -34,7 +34,6 @@ from mlx_server.schemas.mlx_gui.managed_models import (
     Pinned,
     install_decoder,
 )
-from mlx_server.workers.folders.model_path import local_path
 from mlx_server.workers.hub.errors import HubError
 
 
@@ -133,11 +132,9 @@ async def install(request: Request) -> Response:
     if given.name is not None and not is_name(given.name):
         raise InvalidRequest(f"`name`: {NAME_RULE} are allowed.", "name")
     installer = services(request).installer
-    registry = services(request).registry
     hub = services(request).hub
     await installer.check(name, given.model_id)
-    row = await registry.model(name)
-    if row is None or row.hub_id != given.model_id or row.path is None or local_path(row.path) is None:
+    if not await installer.is_whole(name, given.model_id):
         await hub.details(given.model_id)  # says sooner and better what is wrong
         await cancel_on_disconnect(request, downloaded(services(request).downloads, given.model_id, name))
     fleet = services(request).fleet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -354,6 +355,28 @@ def test_model_is_installed_used_and_deleted(server: Server) -> None:
     assert gone.json()["removed_files"] is True
     assert not Path(found["path"]).exists()
     assert server.get("/v1/models/tiny").status_code == 404
+
+
+@pytest.mark.model
+def test_model_whose_files_are_gone_is_installed_again(server: Server) -> None:
+    def install() -> None:
+        answer = post(server, "/v1/models/install", {"model_id": TINY, "name": "tiny"})
+        assert (answer.status_code, answer.json()["status"]) == (200, "installed"), answer.text
+
+    install()
+    assert post(server, "/v1/models/tiny/load").status_code == 200
+    folder = Path(server.get("/v1/models/tiny").json()["path"])
+    files = {file.name for file in folder.iterdir()}
+    for lost in ("model.safetensors", "tokenizer.json"):
+        (folder / lost).resolve().unlink()
+        install()
+        assert (folder / lost).stat().st_size > 0
+    shutil.rmtree(folder)
+    install()
+    assert {file.name for file in folder.iterdir() if file.is_file()} == files
+    assert post(server, "/v1/models/tiny/unload").status_code == 200
+    assert server.chat("hi", model="tiny", max_tokens=4).status_code == 200
+    assert server.http.delete(f"{server.root}/v1/models/tiny").json()["removed_files"] is True
 
 
 @pytest.mark.parametrize(
