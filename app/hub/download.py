@@ -40,7 +40,7 @@ MOVES = {
 
 
 class DownloadStore(Protocol):
-    """Where downloads are kept over restarts."""
+    """Where downloads are kept over restarts. Both raise sqlite3.Error."""
 
     async def downloads(self) -> Sequence[DownloadRow]:
         """All of them."""

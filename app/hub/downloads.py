@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -72,7 +73,8 @@ class MemoryStore:
 class Downloads:
     """At most `at_once` run, others wait. What has arrived is kept whatever ends one, and the next start goes on.
 
-    Each repository has one download, which may be started again when it has ended.
+    Each repository has one download, which may be started again when it has ended. A store that can't be written is a
+    line in the log, and ends none.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Downloads:
             download = self._downloads[row.id] = Download(row)
             if download.live:
                 download.move(DownloadStatus.INTERRUPTED, now())
-                await self._store.save_download(download.row)
+                await self._save(download)
             download.ended.set()
 
     async def start(
@@ -197,7 +199,7 @@ class Downloads:
             self._notify(download)
             if seconds - saved_at >= SAVE_EVERY_S:
                 saved_at = seconds
-                await self._store.save_download(download.row)
+                await self._save(download)
 
         async with self._semaphore:
             try:
@@ -215,7 +217,14 @@ class Downloads:
 
     async def _changed(self, download: Download) -> None:
         self._notify(download)
-        await self._store.save_download(download.row)
+        await self._save(download)
+
+    async def _save(self, download: Download) -> None:
+        """Keep how it stands; where that can't be, what is downloaded is worth more."""
+        try:
+            await self._store.save_download(download.row)
+        except sqlite3.Error as error:
+            log.error("the registry does not keep the download of %s: %s", download.row.hub_id, error)
 
     def _notify(self, download: Download) -> None:
         for watcher in tuple(self._watchers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 from mlx_server.app.catalog.model_folder import read_model
@@ -55,9 +56,14 @@ class Installer:
         return await self._registry.save(described(row, Candidate(folder, name, hub_id), found, stamp))
 
     async def installed(self, download: Download) -> None:
-        """What `Downloads` calls for a folder that is whole. Raises what `install` raises."""
+        """What `Downloads` calls for a folder that is whole. Raises what `install` raises, and HubError where the
+        registry can't be used."""
         assert download.folder is not None
-        await self.install(download.row.name, download.row.hub_id, download.folder)
+        name, hub_id = download.row.name, download.row.hub_id
+        try:
+            await self.install(name, hub_id, download.folder)
+        except sqlite3.Error as error:
+            raise HubError(f"{hub_id} is downloaded, but the registry does not take it as {name!r}: {error}.") from None
 
 
 def is_whole(path: Path) -> bool:

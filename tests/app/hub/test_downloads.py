@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from mlx_server.app.catalog.hub_cache import repository_of
 from mlx_server.app.hub.download import Download, DownloadStatus
 from mlx_server.app.hub.downloader import MODULE
 from mlx_server.app.hub.downloads import DownloadNotFound, Downloads, DownloadUnderWay, MemoryStore
+from mlx_server.app.hub.installer import Installer
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.rows import DownloadRow, ModelRow
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError, NotAHubId
 
@@ -28,6 +32,27 @@ def repo(id_: str = ID, **how: object) -> Repo:
 def slow(id_: str = ID) -> Repo:
     """One that takes longer than any test, unless it is told to hurry."""
     return repo(id_, pause_s=5.0)
+
+
+class FullStore(MemoryStore):
+    """Keeps so many rows, and then none; one that was kept before stays as it was."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    async def save_download(self, row: DownloadRow) -> None:
+        if self.room == 0:
+            raise sqlite3.OperationalError("database or disk is full")
+        self.room -= 1
+        await super().save_download(row)
+
+
+class LockedRegistry(Registry):
+    """Another server has its file."""
+
+    async def model(self, name: str) -> ModelRow | None:
+        raise sqlite3.OperationalError("database is locked")
 
 
 def children() -> list[psutil.Process]:
@@ -252,6 +277,51 @@ def test_a_download_is_completed_only_when_it_is_installed(tmp_path: Path) -> No
 
     with_downloads(tmp_path, scenario, repo(), installed=install)
     assert None not in given
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_store_that_cannot_be_written_ends_no_download(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, room: int
+) -> None:
+    async def scenario(downloads: Downloads, hub: LocalHub) -> None:
+        started = await downloads.start(ID)
+        done = await downloads.wait(started.id)
+        assert (done.status, done.row.error) == (DownloadStatus.COMPLETED, None)
+        again = await downloads.start("a/slow")
+        assert (await downloads.cancel(again.id)).status is DownloadStatus.CANCELLED
+        await downloads.start("a/slow")
+
+    with_downloads(tmp_path, scenario, repo(), slow("a/slow"), store=FullStore(room))
+    assert f"does not keep the download of {ID}: database or disk is full" in caplog.text
+
+
+def test_a_row_that_cannot_be_written_is_interrupted_all_the_same(tmp_path: Path) -> None:
+    store = FullStore(2)
+
+    async def scenario(downloads: Downloads, hub: LocalHub) -> None:
+        started = await downloads.start(ID)
+        await until(started, lambda: started.status is DownloadStatus.DOWNLOADING, downloads)
+
+    async def after(downloads: Downloads, hub: LocalHub) -> None:
+        assert [found.status for found in downloads.all()] == [DownloadStatus.INTERRUPTED]
+
+    with_downloads(tmp_path, scenario, slow(), store=store)
+    assert [row.status for row in asyncio.run(store.downloads())] == [DownloadStatus.DOWNLOADING]
+    with_downloads(tmp_path, after, store=store)
+
+
+def test_a_registry_that_does_not_take_a_model_is_told(tmp_path: Path) -> None:
+    async def scenario(downloads: Downloads, hub: LocalHub) -> None:
+        started = await downloads.start(ID, name="tiny")
+        failed = await downloads.wait(started.id)
+        assert (failed.status, failed.row.error) == (
+            DownloadStatus.FAILED,
+            f"{ID} is downloaded, but the registry does not take it as 'tiny': database is locked.",
+        )
+
+    registry = LockedRegistry.open(None)
+    with_downloads(tmp_path, scenario, repo(), installed=Installer(registry).installed)
+    registry.close()
 
 
 def test_ids_that_are_none_are_refused(tmp_path: Path) -> None:
