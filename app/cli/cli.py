@@ -171,7 +171,7 @@ def serve(starts: WorkerStarts, settings: Settings, reread: Callable[[], Setting
     import uvloop
 
     from mlx_server.app.cli.console import ConsoleHandler
-    from mlx_server.app.cli.runner import AddressError, listen, run
+    from mlx_server.app.cli.runner import AddressError, listen, run, tell_if_open
     from mlx_server.workers.log_lines import LineFormatter
 
     # Where programs read the log, they read all that is told to people there.
@@ -187,10 +187,7 @@ def serve(starts: WorkerStarts, settings: Settings, reread: Callable[[], Setting
         sock = listen(settings.host, settings.port)
     except AddressError as error:
         fail(str(error), EXIT_ADDRESS)
-    if not settings.api_keys and settings.host not in ("127.0.0.1", "localhost", "::1"):
-        logging.getLogger(__name__).warning(
-            "anyone who reaches %s may use this server: there is no --api-key", settings.host
-        )
+    tell_if_open(settings)
     problem = uvloop.run(run(settings, sock, display, reread, starts))
     if problem:
         fail(problem, EXIT_MODEL)

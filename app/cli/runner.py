@@ -97,24 +97,47 @@ def url_of(sock: socket.socket) -> str:
 class Listening:
     """Where the server listens; that can change while it runs."""
 
-    def __init__(self, server: Server, settings: Settings) -> None:
+    def __init__(self, server: Server, settings: Settings, sock: socket.socket) -> None:
+        """`sock` is what it listens on from the start."""
         self._server = server
         self._address = settings.host, settings.port
+        self._own = sock.getsockname()[:2]
 
     async def move(self, settings: Settings) -> str | None:
-        """Listen there, then no longer at the old address; open connections go on. Returns why it can't."""
+        """Listen there, and no longer at the old address; open connections go on. Returns why it can't."""
         address = settings.host, settings.port
-        if address == self._address:
-            return None
-        try:
-            sock = listen(*address)
-        except AddressError as error:
-            log.error("the address stays as it was: %s", error)
-            return str(error)
-        self._server.listen(sock)
-        self._address = address
-        log.info("listening on %s", url_of(sock))
+        if address != self._address or not self._server.servers:
+            try:
+                sock = self._taken(*address)
+            except AddressError as error:
+                log.error("the address stays as it was: %s", error)
+                return str(error)
+            self._server.listen(sock)
+            self._address, self._own = address, sock.getsockname()[:2]
+            log.info("listening on %s", url_of(sock))
+        tell_if_open(settings)
         return None
+
+    def _taken(self, host: str, port: int) -> socket.socket:
+        """A socket that listens there, beside the old one where the system allows that. Raises AddressError."""
+        try:
+            return listen(host, port)
+        except AddressError:
+            if port != self._own[1]:
+                raise
+        # The old address may be a part of the new one, or the other way round: Linux allows one at a time.
+        self._server.listen()
+        try:
+            return listen(host, port)
+        except AddressError:
+            self._server.listen(listen(*self._own))
+            raise
+
+
+def tell_if_open(settings: Settings) -> None:
+    """Warn where anybody on the network may use the server."""
+    if not settings.api_keys and settings.host not in ("127.0.0.1", "localhost", "::1"):
+        log.warning("anyone who reaches %s may use this server: there is no --api-key", settings.host)
 
 
 async def run(
@@ -150,7 +173,7 @@ async def run(
         http=HttpProtocol,
     )
     server = Server(config)
-    control.listen = Listening(server, settings).move
+    control.listen = Listening(server, settings, sock).move
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -291,7 +291,7 @@ class Fleet:
             types = [await to_thread.run_sync(configured_type, model, settings.hub) for model in new]
         except (ConfigError, FleetError, ValueError) as error:
             log.error("the configuration stays as it was: %s", error)
-            return ReloadReport(error=str(error))
+            return ReloadReport(error=f"The server goes on as it was: {error}")
         self.apply_settings(settings)
         for name in report.removed:
             if (lifecycle := self._directory.lifecycles.pop(name, None)) is not None:

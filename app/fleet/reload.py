@@ -14,7 +14,7 @@ AT_THE_START = ("cluster", "cors_origins", "rate_limit", "otlp_endpoint")
 
 @dataclass(frozen=True)
 class ReloadReport:
-    """Models by what became of them, by name; with an `error` the old configuration, or what it names, was kept."""
+    """Models by what became of them, by name. `error` says in a sentence or two what was kept as it was, and why."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()

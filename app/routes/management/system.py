@@ -122,7 +122,7 @@ async def restart(request: Request) -> Response:
     control = services(request).control
     report = await control.restart()
     if report.error is not None:
-        raise HTTPException(500, f"The server goes on as it was: {report.error}")
+        raise HTTPException(500, report.error)
     return json_answer(
         schemas.Restarted(
             "Server restarting with updated settings",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from support.running.servers import SCRIPTED, Server, chat_body
 from support.running.stored import store
@@ -23,6 +25,11 @@ CONFIG = '[server]\nport = {port}\n[[model]]\nname = "a"\npath = "scripted"\ntyp
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
+
+
+def listened_on(server: Server) -> list[tuple[str, int]]:
+    found = psutil.Process(server.process.pid).net_connections("tcp")
+    return [tuple(one.laddr) for one in found if one.status == psutil.CONN_LISTEN]
 
 
 def answers(port: int) -> bool:
@@ -62,6 +69,52 @@ def test_restart_moves_to_another_port_and_drops_nothing(launch: Launch, tmp_pat
     assert server.post("/v1/system/restart", b"").status_code == 200, "the port is free now"
     assert answers(busy)
     assert server.stop() == 0
+
+
+def test_restart_opens_the_port_to_all_interfaces_and_closes_it_again(launch: Launch, tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "models.toml"
+
+    def restart(host: str) -> httpx.Response:
+        config.write_text(CONFIG.format(port=port).replace("[server]", f'[server]\nhost = "{host}"'))
+        return server.post("/v1/system/restart", b"")
+
+    config.write_text(CONFIG.format(port=port))
+    server = launch("--config", config, command=LAUNCH)
+    warning = "anyone who reaches 0.0.0.0 may use this server"
+    with httpx.Client(base_url=server.root, timeout=60) as connected:
+        assert connected.get("/health/live").status_code == 200
+        assert warning not in server.output()
+        assert restart("0.0.0.0").status_code == 200
+        assert warning in server.output()
+        assert listened_on(server) == [("0.0.0.0", port)]
+        assert server.get("/v1/settings").json()["bind_to_all_interfaces"] is True
+        assert restart("127.0.0.1").status_code == 200
+        assert listened_on(server) == [("127.0.0.1", port)]
+        assert server.get("/v1/settings").json()["bind_to_all_interfaces"] is False
+        assert connected.get("/health/live").status_code == 200, "the old connection"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems let a program listen beside another")
+def test_address_that_another_program_has_in_part_leaves_the_old_one(launch: Launch, tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "models.toml"
+    config.write_text(CONFIG.format(port=port))
+    server = launch("--config", config, command=LAUNCH)
+    config.write_text(CONFIG.format(port=port).replace("[server]", '[server]\nhost = "0.0.0.0"').replace('"a"', '"b"'))
+    with socket.create_server(("127.0.0.2", port)):
+        for _ in range(2):
+            refused = server.post("/v1/system/restart", b"")
+            assert refused.status_code == 500
+            told = refused.json()["detail"]
+            assert told.startswith(
+                "The configuration was read again, and the address stays as it was: can't listen on 0"
+            )
+            assert server.get("/v1/settings").json()["bind_to_all_interfaces"] is False
+            assert "anyone who reaches" not in server.output()
+        server.wait_until(lambda: server.chat("hi", model="b").status_code == 200)
+    assert server.post("/v1/system/restart", b"").status_code == 200, "the port is free now"
+    assert listened_on(server) == [("0.0.0.0", port)]
 
 
 def test_what_is_read_again_is_in_force_or_named_as_what_waits(launch: Launch, tmp_path: Path) -> None:
