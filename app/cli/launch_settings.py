@@ -244,7 +244,7 @@ class SettingsSource:
     def read(self) -> Settings:
         """The settings as they are now. Raises ConfigError, or typer.BadParameter where there is no file."""
         configured, said = self.configured()
-        found = with_stored(configured, read_stored(self.flags.data_dir), keys_of(said))
+        found = with_stored(replace(configured, said=said), read_stored(self.flags.data_dir), keys_of(said))
         if found.cluster is not None and (problem := cluster_problem(found)) is not None:
             raise ConfigError(problem)
         return found

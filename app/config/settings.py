@@ -200,6 +200,8 @@ class Settings:
     media_limits: MediaLimits = field(default_factory=MediaLimits)
     hub: HubAccess = field(default_factory=HubAccess.from_environment)
     patience: Patience = field(default_factory=Patience)
+    said: frozenset[str] = frozenset()
+    """Fields that the command line, the environment or the configuration file set: clients don't change them."""
 
     @property
     def sole(self) -> ModelSettings | None:

@@ -28,7 +28,8 @@ class SettingRequest(msgspec.Struct, frozen=True):
 
 
 class SettingAnswer(msgspec.Struct, frozen=True):
-    """The setting is kept. `effect`: now, next_load, next_start, or kept_only where nothing acts on it.
+    """The setting is kept. `effect`: now, next_load, next_start, or kept_only where nothing acts on it, or
+    whoever started the server has said otherwise.
 
     `note` says what it does.
     """

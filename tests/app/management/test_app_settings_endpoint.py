@@ -134,3 +134,26 @@ def test_settings_survive_a_restart_and_flags_win(launch: Launch, tmp_path: Path
     third = launch(*SCRIPTED, "--data-dir", tmp_path, "--max-concurrency", 6, "--idle-timeout", 5)
     assert third.stats()["max_concurrency"] == 6
     assert third.get("/v1/manager/status").json()["system_status"]["inactivity_timeout_minutes"] == 5
+
+
+@pytest.mark.parametrize("how", ["flag", "environment", "file"])
+def test_what_the_server_was_started_with_wins_at_once(launch: Launch, tmp_path: Path, how: str) -> None:
+    config = tmp_path / "models.toml"
+    config.write_text('[server]\nidle_timeout = 5\n[[model]]\nname = "a"\npath = "scripted"\ntype = "scripted"\n')
+    flags = {"flag": (*SCRIPTED, "--idle-timeout", 5), "environment": SCRIPTED, "file": ("--config", config)}[how]
+    server = launch(*flags, env={"MLX_SERVER_IDLE_TIMEOUT": "5"} if how == "environment" else {})
+
+    def check() -> None:
+        found = server.get("/v1/settings").json()
+        assert (found["model_inactivity_timeout_minutes"], found["auto_unload_inactive_models"]) == (5, True)
+        assert server.get("/v1/manager/status").json()["system_status"]["inactivity_timeout_minutes"] == 5
+
+    for key, value in {"model_inactivity_timeout_minutes": 60, "auto_unload_inactive_models": False}.items():
+        told = put(server, key, value).json()
+        assert (told["value"], told["effect"]) == (value, "kept_only")
+        assert "configuration file says" in told["note"]
+        check()
+    assert server.post("/v1/system/restart", b"").status_code == 200
+    check()
+    assert put(server, "log_level", "WARNING").json()["effect"] == "now"
+    assert server.get("/v1/settings").json()["log_level"] == "WARNING"

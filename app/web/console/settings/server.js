@@ -31,6 +31,7 @@ const WHEN = {
   now: "",
   next_load: "It holds for models that are loaded from now on.",
   next_start: "It holds from the next start on.",
+  kept_only: "It does not hold: the command line, the environment or the configuration file wins.",
 };
 
 export function makeServerSettings() {
