@@ -172,19 +172,18 @@ def fetch_files(
     locks = access.cache / ".locks" / blobs.parent.name
     by_etag = {file.etag: file for file in files}
     missing = [file for file in by_etag.values() if force or not (blobs / file.etag).exists()]
+    here = {file.etag: begun(blobs, file) for file in missing}
+    more = sum(file.size - here[file.etag] for file in missing)
+    if more > (room := free(blobs)):
+        raise NotEnoughDisk(repo_id, more, room, str(access.cache))
     if force:
-        for file in missing:
-            partial(blobs / file.etag).unlink(missing_ok=True)
-    begun = {file.etag: min(size_of(partial(blobs / file.etag)), file.size) for file in missing}
-    to_come = sum(file.size - begun[file.etag] for file in missing)
-    if to_come > (room := free(blobs)):
-        raise NotEnoughDisk(repo_id, to_come, room, str(access.cache))
+        here = dict.fromkeys(here, 0)
     for folder in (blobs, locks):
         folder.mkdir(parents=True, exist_ok=True)
     check_largest(missing)
     total = sum(file.size for file in by_etag.values())
     progress = Progress(total, report)
-    progress.arrived(total - to_come)
+    progress.arrived(total - sum(file.size - here[file.etag] for file in missing))
     headers = build_hf_headers(token=access.token)
 
     def fetch_one(file: RepoFile) -> None:
@@ -194,13 +193,20 @@ def fetch_files(
         url = hf_hub_url(repo_id, file.path, revision=revision, endpoint=access.endpoint)
         blob = blobs / file.etag
         with WeakFileLock(locks / f"{file.etag}.lock"):
-            if force or not blob.exists():
+            # Only now: until then another process may have been writing it, and have brought some of it or all.
+            if force:
+                partial(blob).unlink(missing_ok=True)
+            whole = not force and blob.exists()
+            progress.arrived((file.size if whole else begun(blobs, file)) - here[file.etag])
+            if not whole:
                 fetch_blob(file, url, headers, blob, progress.arrived)
-            else:
-                # Another process has brought it while this one waited.
-                progress.arrived(file.size - begun[file.etag])
 
     run_all(fetch_one, [file for file in missing if file.size <= LARGEST])
+
+
+def begun(blobs: Path, file: RepoFile) -> int:
+    """How many bytes of a file that is not whole are here."""
+    return min(size_of(partial(blobs / file.etag)), file.size)
 
 
 def blobs_of(repo_id: str, access: HubAccess) -> Path:

@@ -2,11 +2,14 @@
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from huggingface_hub import hf_hub_download
+from huggingface_hub.utils import WeakFileLock
 from support.running.hub import TOKEN, LocalHub, Repo, running
 
 from mlx_server.workers.hub.access import HubAccess
@@ -112,6 +115,51 @@ def test_what_a_kill_has_left_is_gone_on_with(tmp_path: Path, ranges: bool, sent
     assert told[0] == (SMALL + half, SMALL + SIZE)
     assert told[-1] == (SMALL + SIZE, SMALL + SIZE)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("rest", [0, SIZE // 4, SIZE // 2])
+def test_what_another_process_brings_meanwhile_is_counted_and_left_alone(
+    tmp_path: Path, force: bool, rest: int
+) -> None:
+    """It has the file's lock, and brings `rest` more bytes of the half that there is; then this one goes on."""
+    with running(LocalHub(repo())) as hub, ThreadPoolExecutor(1) as pool:
+        fetched(hub, tmp_path)
+        half = half_there(hub, tmp_path)
+        [unfinished] = incomplete(tmp_path)
+        blob = unfinished.with_suffix("")
+        told: list[tuple[int, int]] = []
+        begun = Event()
+
+        def report(done: int, total: int) -> None:
+            told.append((done, total))
+            begun.set()
+
+        access = HubAccess(hub.url, None, tmp_path)
+        with WeakFileLock(tmp_path / ".locks/models--mlx-community--tiny" / f"{blob.name}.lock"):
+            running_fetch = pool.submit(fetch, "mlx-community/tiny", access, report, force=force)
+            assert begun.wait(60)
+            with unfinished.open("r+b") as other:
+                other.seek(half)
+                other.write(WEIGHTS[half : half + rest])
+            if half + rest == SIZE:
+                unfinished.replace(blob)
+        folder = running_fetch.result(60)
+        assert hub.sent == (SIZE if force else SIZE - half - rest)
+    assert told[0] == ((0 if force else SMALL + half), SMALL + SIZE)
+    assert told[-1] == (SMALL + SIZE, SMALL + SIZE)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_forced_files_take_the_room_of_what_they_replace(tmp_path: Path) -> None:
+    with running(LocalHub(repo())) as hub:
+        fetched(hub, tmp_path)
+        half = half_there(hub, tmp_path)
+        with pytest.raises(NotEnoughDisk):
+            fetched(hub, tmp_path, force=True, free=lambda folder: SMALL + half - 1)
+        assert incomplete(tmp_path)[0].stat().st_size == half
+        fetched(hub, tmp_path, force=True, free=lambda folder: SMALL + half)
+        assert hub.sent == SIZE
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_removed(tmp_path: Path) -> None:
