@@ -16,7 +16,7 @@ from starlette.types import Scope
 from mlx_server.app.catalog import errors as fleet
 from mlx_server.app.deployment.query_queue import Unanswered
 from mlx_server.app.http.access_record import record_of
-from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, TooManyDownloads
+from mlx_server.app.hub.downloads import DownloadElsewhere, DownloadNotFound, DownloadUnderWay, TooManyDownloads
 from mlx_server.app.hub.installer import NameTaken
 from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.queue.errors import LimitReached, QueueClosed, QueueFull
@@ -141,6 +141,7 @@ HUB: dict[type[HubError], tuple[int, str, str]] = {
     HubNotFound: (404, INVALID, "hub_model_not_found"),
     DownloadNotFound: (404, INVALID, "download_not_found"),
     TooManyDownloads: (429, "rate_limit_error", "too_many_downloads"),
+    DownloadElsewhere: (409, INVALID, "download_elsewhere"),
     DownloadUnderWay: (409, INVALID, "download_under_way"),
     NameTaken: (409, INVALID, "name_taken"),
     HubOffline: (503, SERVER, "hub_unreachable"),

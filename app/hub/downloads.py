@@ -7,7 +7,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from mlx_server.app.catalog.hub_cache import repository_of
-from mlx_server.app.hub.download import Download, DownloadStatus, DownloadStore
+from mlx_server.app.hub.download import LIVE, Download, DownloadStatus, DownloadStore
 from mlx_server.app.hub.downloader import fetch
+from mlx_server.app.hub.owner import lives, owner_of
 from mlx_server.app.registry.rows import DownloadRow
 from mlx_server.workers.hub.access import HubAccess, check_hub_id
 from mlx_server.workers.hub.errors import HubError
@@ -48,6 +49,13 @@ class DownloadUnderWay(HubError):  # noqa: N818 - named for the fact
         )
 
 
+class DownloadElsewhere(HubError):  # noqa: N818 - named for the fact
+    """Raised when another server on this machine has a download under way that this one is to end."""
+
+    def __init__(self, row: DownloadRow) -> None:
+        super().__init__(f"{row.hub_id} is being downloaded by another server ({row.id}): cancel it there.")
+
+
 class TooManyDownloads(HubError):  # noqa: N818 - named for the fact
     """Raised when as many downloads run and wait as may."""
 
@@ -73,7 +81,8 @@ class MemoryStore:
 class Downloads:
     """At most `at_once` run, others wait. What has arrived is kept whatever ends one, and the next start goes on.
 
-    Each repository has one download, which may be started again when it has ended. A store that can't be written is a
+    Each repository has one download, which may be started again when it has ended. Several servers may share a store:
+    what another one has under way is told, and left to it. A store that can't be written is a
     line in the log, and ends none.
     """
 
@@ -88,14 +97,17 @@ class Downloads:
         self._access = access or HubAccess.from_environment()
         self._store: DownloadStore = store or MemoryStore()
         self._installed = installed
+        self._owner = owner_of()
         self._semaphore = asyncio.Semaphore(at_once)
         self._downloads: dict[str, Download] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watchers: list[Watcher] = []
 
     async def open(self) -> None:
-        """Read what is kept; what was under way when the server ended is interrupted."""
+        """Read what is kept; what was under way when its server ended is interrupted."""
         for row in await self._store.downloads():
+            if self._is_elsewhere(row):
+                continue
             download = self._downloads[row.id] = Download(row)
             if download.live:
                 download.move(DownloadStatus.INTERRUPTED, now())
@@ -120,7 +132,9 @@ class Downloads:
         if sum(one.live for one in self._downloads.values()) >= MOST:
             raise TooManyDownloads(MOST)
         download = existing or Download(new_row(hub_id))
-        download.row = msgspec.structs.replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
+        download.row = msgspec.structs.replace(
+            download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0, owner=self._owner
+        )
         if existing is None:
             self._downloads[download.id] = download
         else:
@@ -137,13 +151,39 @@ class Downloads:
         return download
 
     def all(self) -> list[Download]:
-        """All of them, the newest first."""
-        return sorted(self._downloads.values(), key=lambda download: download.row.created_at, reverse=True)
+        """All that this server knows, the newest first."""
+        return newest_first(self._downloads.values())
+
+    async def everywhere(self) -> list[Download]:
+        """All, also those of other servers on the same store, as far as it tells; the newest first."""
+        try:
+            rows = await self._store.downloads()
+        except sqlite3.Error as error:
+            log.error("the registry does not tell what others download: %s", error)
+            return self.all()
+        found = dict(self._downloads)
+        for row in rows:
+            own = found.get(row.id)
+            if own is None or (not own.live and row.updated_at > own.row.updated_at):
+                found[row.id] = Download(row)
+                if found[row.id].live and not self._is_elsewhere(row):
+                    found[row.id].move(DownloadStatus.INTERRUPTED, row.updated_at)
+        return newest_first(found.values())
+
+    async def find(self, id_: str) -> Download:
+        """The same of that id. Raises DownloadNotFound."""
+        for download in await self.everywhere():
+            if download.id == id_:
+                return download
+        raise DownloadNotFound(id_)
 
     async def cancel(self, id_: str) -> Download:
-        """End it; its process is gone when this returns. Nothing if it has ended. Raises DownloadNotFound."""
-        download = self.get(id_)
+        """End it; its process is gone when this returns. Nothing if it has ended. Raises DownloadNotFound, or
+        DownloadElsewhere."""
+        download = await self.find(id_)
         if download.live:
+            if self._is_elsewhere(download.row):
+                raise DownloadElsewhere(download.row)
             await self._end(download, DownloadStatus.CANCELLED)
         return download
 
@@ -174,6 +214,11 @@ class Downloads:
         for download in self._downloads.values():
             if download.live:
                 await self._end(download, DownloadStatus.INTERRUPTED)
+
+    def _is_elsewhere(self, row: DownloadRow) -> bool:
+        """Whether another server has it under way."""
+        other = row.owner if row.owner != self._owner else None
+        return DownloadStatus(row.status) in LIVE and other is not None and lives(other)
 
     async def _end(self, download: Download, status: DownloadStatus) -> None:
         task = self._tasks[download.id]
@@ -229,6 +274,11 @@ class Downloads:
     def _notify(self, download: Download) -> None:
         for watcher in tuple(self._watchers):
             watcher(download)
+
+
+def newest_first(downloads: Iterable[Download]) -> list[Download]:
+    """By when they were started the first time."""
+    return sorted(downloads, key=lambda download: download.row.created_at, reverse=True)
 
 
 def now() -> datetime:

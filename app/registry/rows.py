@@ -56,7 +56,9 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
 
 
 class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A download as it is kept. Times are in UTC; `total_bytes` is 0 until it is known."""
+    """A download as it is kept. Times are in UTC; `total_bytes` is 0 until it is known. `owner` is the server that has
+    started it the last time, as `app/hub/owner.py` tells them apart.
+    """
 
     id: str
     hub_id: str
@@ -68,6 +70,7 @@ class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     auto_load: bool
+    owner: str | None = None
 
 
 def on_disk(row: ModelRow) -> ModelOnDisk | None:

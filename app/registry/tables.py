@@ -59,6 +59,7 @@ MIGRATIONS = (
         "CREATE INDEX models_with_aliases ON models (aliases) WHERE aliases <> '[]'",
         "CREATE INDEX models_by_path ON models (path)",
     ),
+    ("ALTER TABLE downloads ADD COLUMN owner TEXT",),
 )
 MODEL_COLUMNS = ModelRow.__struct_fields__
 DOWNLOAD_COLUMNS = DownloadRow.__struct_fields__

@@ -136,7 +136,8 @@ async def download(request: Request) -> Response:
 
 async def downloads(request: Request) -> Response:
     """All downloads since there is a registry."""
-    return json_answer(schemas.DownloadList([download_state(one) for one in services(request).downloads.all()]))
+    found = await services(request).downloads.everywhere()
+    return json_answer(schemas.DownloadList([download_state(one) for one in found]))
 
 
 async def one_download(request: Request) -> Response:
@@ -146,7 +147,7 @@ async def one_download(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """How far it is."""
-    return json_answer(download_state(services(request).downloads.get(request.path_params["id"])))
+    return json_answer(download_state(await services(request).downloads.find(request.path_params["id"])))
 
 
 @operator_only

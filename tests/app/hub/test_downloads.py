@@ -3,9 +3,12 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from support.running.hub import LocalHub, Repo, running
@@ -13,8 +16,16 @@ from support.running.hub import LocalHub, Repo, running
 from mlx_server.app.catalog.hub_cache import repository_of
 from mlx_server.app.hub.download import Download, DownloadStatus
 from mlx_server.app.hub.downloader import MODULE
-from mlx_server.app.hub.downloads import DownloadNotFound, Downloads, DownloadUnderWay, MemoryStore
+from mlx_server.app.hub.downloads import (
+    DownloadElsewhere,
+    DownloadNotFound,
+    Downloads,
+    DownloadUnderWay,
+    MemoryStore,
+    new_row,
+)
 from mlx_server.app.hub.installer import Installer
+from mlx_server.app.hub.owner import lives, owner_of
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import DownloadRow, ModelRow
 from mlx_server.workers.hub.access import HubAccess
@@ -53,6 +64,21 @@ class LockedRegistry(Registry):
 
     async def model(self, name: str) -> ModelRow | None:
         raise sqlite3.OperationalError("database is locked")
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    """Another server's process."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        yield child
+        child.kill()
+
+
+def under_way(server: subprocess.Popen[bytes]) -> DownloadRow:
+    """A download of that server."""
+    return msgspec.structs.replace(
+        new_row(ID), status="downloading", total_bytes=4, done_bytes=1, owner=owner_of(server.pid)
+    )
 
 
 def children() -> list[psutil.Process]:
@@ -216,6 +242,64 @@ def test_a_download_that_the_server_left_behind_is_interrupted(tmp_path: Path) -
 
     with_downloads(tmp_path, scenario, slow(), store=store)
     with_downloads(tmp_path, after, store=store)
+
+
+def test_what_another_server_has_under_way_is_told_and_left_to_it(
+    tmp_path: Path, other: subprocess.Popen[bytes]
+) -> None:
+    store = MemoryStore()
+    row = under_way(other)
+    asyncio.run(store.save_download(row))
+
+    async def scenario(downloads: Downloads, hub: LocalHub) -> None:
+        assert await store.downloads() == [row]
+        assert [(one.status, one.percent) for one in await downloads.everywhere()] == [(DownloadStatus.DOWNLOADING, 25)]
+        with pytest.raises(DownloadElsewhere, match="by another server"):
+            await downloads.cancel(row.id)
+        own = await downloads.start(ID)
+        assert (await downloads.wait(own.id)).status is DownloadStatus.COMPLETED
+        assert downloads.all() == [own]
+        await store.save_download(msgspec.structs.replace(row, done_bytes=2))
+        assert (await downloads.find(row.id)).percent == 50
+        other.kill()
+        other.wait()
+        assert (await downloads.find(row.id)).status is DownloadStatus.INTERRUPTED
+        assert (await downloads.cancel(row.id)).status is DownloadStatus.INTERRUPTED
+
+    async def after(downloads: Downloads, hub: LocalHub) -> None:
+        assert {one.status for one in downloads.all()} == {DownloadStatus.INTERRUPTED, DownloadStatus.COMPLETED}
+
+    with_downloads(tmp_path, scenario, repo(), store=store)
+    with_downloads(tmp_path, after, store=store)
+
+
+def test_what_another_server_has_started_again_is_told(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
+    store = MemoryStore()
+
+    async def scenario(downloads: Downloads, hub: LocalHub) -> None:
+        own = await downloads.start(ID)
+        await downloads.cancel(own.id)
+        assert await downloads.everywhere() == [own]
+        again = msgspec.structs.replace(under_way(other), id=own.id)
+        await store.save_download(again)
+        assert (await downloads.find(own.id)).row == again
+        await store.save_download(msgspec.structs.replace(again, status="completed"))
+        assert (await downloads.find(own.id)).status is DownloadStatus.COMPLETED
+
+    with_downloads(tmp_path, scenario, slow(), store=store)
+
+
+def test_owners_are_processes_that_run(other: subprocess.Popen[bytes]) -> None:
+    pid, began = owner_of(other.pid).split()
+    assert lives(owner_of())
+    assert lives(f"{pid} {began}")
+    assert not lives(f"{pid} {float(began) - 60}"), "another process that had its number"
+    assert not lives("no owner")
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert not lives(f"{pid} {began}"), "nobody has asked yet how it ended"
+    other.wait()
+    assert not lives(f"{pid} {began}")
 
 
 def test_a_process_that_is_killed_is_a_failure_that_can_be_gone_on_with(tmp_path: Path) -> None:
