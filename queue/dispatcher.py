@@ -52,6 +52,9 @@ ENDS = {
 MEASURABLE = 128
 """Tokens of a prompt: with fewer, what else a first token takes hides how fast they are read."""
 
+IDLE_AGAIN_S = 1
+"""After so long an idle request that is refused may come again: who comes first then does not matter."""
+
 
 class Dispatcher:
     """One queue before any number of workers, each with slots; who gets which rows is the scheduler's affair.
@@ -176,7 +179,7 @@ class Dispatcher:
         """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one.
 
         With `who`, one that is refused and comes back when it was told to finds a place that newcomers leave free, of
-        those where requests wait.
+        those where requests wait. An idle one may come again soon, without one: it puts nobody else off.
         """
         if self._closed is not None:
             raise QueueClosed(*self._closed)
@@ -190,6 +193,8 @@ class Dispatcher:
             owners = Counter(ticket.account.owner for ticket in self._live.values())
             if policy.has_fair_place(owners[account.owner], len(owners), self.capacity):
                 return
+        if priority is Priority.IDLE:
+            raise QueueFull(IDLE_AGAIN_S)
         self.statistics.refused += 1
         raise QueueFull(self._come_back(now, who))
 

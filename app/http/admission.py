@@ -17,7 +17,8 @@ from mlx_server.schemas.internal.work import Work
 
 def check_room(request: Request, queue: Dispatcher) -> None:
     """Refuse a request that would find no place now. Raises QueueFull or QueueClosed, and what `priority_of` raises."""
-    queue.check_capacity(credential_of(request).account, priority_of(request), returning(request))
+    priority = priority_of(request)
+    queue.check_capacity(credential_of(request).account, priority, returning(request, priority))
 
 
 def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> Ticket:
@@ -34,12 +35,12 @@ def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> 
         account=credential_of(request).account,
         priority=priority,
         request_id=request.scope.get("request_id"),
-        who=returning(request),
+        who=returning(request, priority),
     )
 
 
-def returning(request: Request) -> Returning | None:
-    """By what a queue knows a request that it refused before: its key's owner and its body; None without a body that
-    was read at once."""
-    body = request.scope.get(BODY_HASH)
+def returning(request: Request, priority: Priority) -> Returning | None:
+    """By what a queue knows a request that it refused before: its key's owner and its body; None for an idle one, which
+    no place is kept for, and without a body that was read at once."""
+    body = None if priority is Priority.IDLE else request.scope.get(BODY_HASH)
     return None if body is None else (credential_of(request).account.owner, body)

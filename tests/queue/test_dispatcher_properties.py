@@ -137,7 +137,7 @@ class World:
             ticket = self.queue.submit(work, whole=whole, account=account, priority=priority)
         except QueueFull:
             assert full
-            self.refused += 1
+            self.refused += priority is not Priority.IDLE
         else:
             assert not full or account.configured
             self.clients[ticket.id] = Client(ticket, whole)

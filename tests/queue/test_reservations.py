@@ -9,6 +9,7 @@ import pytest
 from support.running.clock import FakeClock
 from support.running.queues import Harness, TimedWorker, request
 
+from mlx_server.queue.account import Priority
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.reservations import GRACE_S, MOST, TOGETHER_S, Reservations, Returning
@@ -133,3 +134,27 @@ def told_after_a_minute(*, eager: bool) -> int:
 def test_who_comes_too_early_again_and_again_makes_nobody_else_wait_longer() -> None:
     assert told_after_a_minute(eager=False) == 2
     assert told_after_a_minute(eager=True) <= 4
+
+
+def told(queue: Dispatcher, number: int, priority: Priority = Priority.NORMAL) -> int:
+    """What Retry-After says to a request; 0 where there is a place."""
+    try:
+        queue.check_capacity(priority=priority, who=who(number))
+    except QueueFull as refused:
+        return refused.retry_after_s
+    return 0
+
+
+@pytest.mark.parametrize("idle", [0, 50])
+def test_idle_requests_that_are_refused_put_nobody_off_and_get_no_place(idle: int) -> None:
+    harness = Harness(queue_size=4, concurrency=1)
+    lives = [harness.queue.submit(request(), whole=False) for _ in range(5)]
+    assert {told(harness.queue, 100 + number, Priority.IDLE) for number in range(idle)} <= {1}
+    assert told(harness.queue, 1) == 12
+    assert told(harness.queue, 100, Priority.IDLE) == 1
+    assert harness.queue.statistics.refused == 1
+    harness.clock.advance(12)
+    harness.queue.cancel(lives[0])
+    harness.queue.cancel(lives[1])
+    assert told(harness.queue, 2) == 0, "one place is kept, for who was told to come"
+    assert told(harness.queue, 1) == 0

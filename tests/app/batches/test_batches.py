@@ -11,6 +11,7 @@ from support.batches import CHAT, chats, ended, jsonl, line, results, submit, te
 from support.responses import strict
 from support.running.clients import sdk
 from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import open_stream
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,18 @@ def test_batches_take_turns(launch: Callable[..., Server]) -> None:
         before = completed()
         server.wait_until(lambda: sum(completed()) >= sum(before) + 30)
         assert min(after - earlier for after, earlier in zip(completed(), before, strict=True)) >= 10
+
+
+def test_batch_goes_on_soon_after_an_overload_whatever_its_clients_were_told(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 0)
+    with sdk(server) as client:
+        with open_stream(server, chat_body({"tokens": 1000, "interval_s": 0.1})):
+            told = [int(server.chat(f"client {number}").headers["retry-after"]) for number in range(20)]
+            assert told[-1] > 60
+            made = submit(client, chats(["a"]))
+            server.wait_until(lambda: f"{made.id}-1" in server.output())
+            assert server.stats()["refused"] == 20
+        assert ended(client, made.id, timeout_s=5).status == "completed"
 
 
 def stats(server: Server) -> dict[str, Any]:

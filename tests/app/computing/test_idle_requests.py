@@ -55,7 +55,8 @@ def test_idle_requests_take_nobody_elses_place_and_never_time_out(launch: Callab
     with ThreadPoolExecutor(8) as pool:
         patient = [pool.submit(idle, server, {"tokens": 1, "first_token_s": 0.3}) for _ in range(4)]
         server.wait_until(lambda: sum(server.stats()[name] for name in ("running_requests", "waiting_requests")) == 4)
-        assert idle(server, {"tokens": 1}).status_code == 429
+        refused = idle(server, {"tokens": 1})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         held = [pool.submit(server.chat, {"tokens": 30, "interval_s": 0.05}) for _ in range(4)]
         assert [one.result().status_code for one in held] == [200] * 4, "each has a row, or a place to wait"
         assert [one.result().status_code for one in patient] == [200] * 4, (
