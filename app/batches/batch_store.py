@@ -17,6 +17,7 @@ from mlx_server.app.batches.result_files import cut_off, write_at
 from mlx_server.app.batches.rows import MAY_BE_CANCELLED, UNFINISHED, Outcome, PendingLine, StoredBatch
 from mlx_server.app.files.file_store import FileStore
 from mlx_server.app.storage.database import Database
+from mlx_server.app.storage.durable import link_file, sync_folder
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.stored.batches import BatchError, Status
 
@@ -58,7 +59,8 @@ class BatchStore:
                 message = f"{count} batches are under way, and no more are allowed at a time; wait for one to end."
                 raise InvalidRequest(message, code="too_many_batches")
             (self.folder / batch.id).mkdir(mode=0o700)
-            os.link(source, self.path(batch, INPUT))
+            link_file(source, self.path(batch, INPUT))
+            sync_folder(self.folder)
             return insert(connection, batch)
 
         try:

@@ -15,6 +15,7 @@ from tempfile import mkstemp
 from anyio import to_thread
 
 from mlx_server.app.storage.database import Database
+from mlx_server.app.storage.durable import link_file, sync_file
 from mlx_server.schemas.internal.errors import InvalidRequest
 
 MEGABYTE = 1 << 20
@@ -88,7 +89,7 @@ class FileStore:
 
     def insert(self, connection: sqlite3.Connection, file: StoredFile, source: Path) -> None:
         """The same as a part of a transaction, whatever the quota says."""
-        os.link(source, self.path(file.id))
+        link_file(source, self.path(file.id))
         values = (file.id, file.owner, file.purpose, file.name, file.size, file.created, file.expires)
         connection.execute(f"INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
 
@@ -154,15 +155,6 @@ def new_file(folder: Path) -> Iterator[Path]:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def sync_file(path: Path) -> None:
-    """Have a file's content reach the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 USED = """

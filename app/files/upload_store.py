@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sqlite3
 import uuid
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from mlx_server.app.files.file_store import FileStore, StoredFile, new_file, sync_file
+from mlx_server.app.files.file_store import FileStore, StoredFile, new_file
 from mlx_server.app.storage.database import Database
+from mlx_server.app.storage.durable import link_file, sync_file
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.stored.files import UploadStatus
 
@@ -68,8 +68,9 @@ class UploadStore:
         return made
 
     async def add_part(self, id_: str, owner: str, source: Path, size: int) -> tuple[str, int] | None:
-        """Keep a part, which the caller deletes at `source`; returns its id and when it came, None without such an
-        upload. Raises InvalidRequest."""
+        """Keep a part, which the caller deletes at `source`; it is on the disk when this returns its id and when it
+        came, None without such an upload. Raises InvalidRequest."""
+        await to_thread.run_sync(sync_file, source)
         part, now = f"part_{uuid.uuid4().hex}", int(self._files.clock())
 
         def work(connection: sqlite3.Connection) -> bool:
@@ -82,7 +83,7 @@ class UploadStore:
             if here + size > upload.size:
                 message = f"`data`: the parts would have {here + size} bytes, and {upload.size} were announced."
                 raise InvalidRequest(message, "data")
-            os.link(source, self._folder / part)
+            link_file(source, self._folder / part)
             connection.execute("INSERT INTO upload_parts VALUES (?, ?, ?, ?)", (part, id_, size, now))
             return True
 

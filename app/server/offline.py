@@ -56,7 +56,7 @@ class Offline:
     @classmethod
     def open(cls, settings: Settings) -> Offline:
         """Below the data directory, made if need be. Raises StoreError."""
-        database = Database(settings.data_dir / "files.sqlite3", "store of files", MIGRATIONS)
+        database = Database(settings.data_dir / "files.sqlite3", "store of files", MIGRATIONS, durable=True)
         quota = Quota(settings.file_quota_bytes, settings.file_quota_count)
         try:
             files = FileStore(database, settings.data_dir / "files", quota)

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 BUSY_S = 5.0
 PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON", "foreign_keys = ON")
 """A kill loses nothing, a power cut at most the last moments; what is deleted is overwritten."""
+DURABLE = ("synchronous = FULL", "fullfsync = ON")
+"""A power cut loses nothing either; the second is for Macs, and means nothing elsewhere."""
 
 Migration = Sequence[str]
 """The statements that lead from one version to the next."""
@@ -33,12 +35,13 @@ class Database:
 
     One thread writes and another reads, each in the order of the calls: who reads does not wait for the disk, and finds
     what was written before it asked. Survives a kill; several servers may share one file.
-    `what` is what people call it. Its version is the number of `migrations`. Raises StoreError.
+    `what` is what people call it. Its version is the number of `migrations`. A `durable` one has on the disk what was
+    written; else it may be on its way there. Raises StoreError.
     """
 
-    def __init__(self, path: Path | None, what: str, migrations: Sequence[Migration]) -> None:
+    def __init__(self, path: Path | None, what: str, migrations: Sequence[Migration], *, durable: bool = False) -> None:
         try:
-            self._writer = connect(path, migrations)
+            self._writer = connect(path, migrations, (*PRAGMAS, *DURABLE) if durable else PRAGMAS)
             self._reader = self._writer if path is None else opened(path)
         except NewerVersionError:
             raise StoreError(f"the {what} {path} was made by a newer version of this server") from None
@@ -58,7 +61,7 @@ class Database:
         return await self.write(lambda connection: connection.execute(statement, given).rowcount)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` as a whole, or nothing of it. It is on its way to the disk when this returns. Raises sqlite3.Error.
+        """Do `work` as a whole, or nothing of it. Raises sqlite3.Error.
 
         Once begun it goes on, whether or not the caller waits for it.
         """
@@ -79,7 +82,7 @@ class Database:
         return found
 
 
-def connect(path: Path | None, migrations: Sequence[Migration]) -> sqlite3.Connection:
+def connect(path: Path | None, migrations: Sequence[Migration], pragmas: Sequence[str] = PRAGMAS) -> sqlite3.Connection:
     """An open database of the newest version, for one thread at a time.
 
     Raises OSError, sqlite3.Error or NewerVersionError.
@@ -92,7 +95,7 @@ def connect(path: Path | None, migrations: Sequence[Migration]) -> sqlite3.Conne
     try:
         if version_of(connection) > len(migrations):
             raise NewerVersionError
-        for pragma in PRAGMAS:
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         if version_of(connection) < len(migrations):
             in_transaction(connection, lambda connection: go_forward(connection, migrations))

@@ -13,13 +13,14 @@ from starlette.responses import FileResponse, Response
 
 from mlx_server.app.batches.batch_store import OUTPUT
 from mlx_server.app.batches.rows import UNFINISHED, StoredBatch
-from mlx_server.app.files.file_store import new_file, sync_file
+from mlx_server.app.files.file_store import new_file
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.services import services
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.offline.files import id_of
 from mlx_server.app.routes.query import number, query_of
 from mlx_server.app.routes.stored_items import Page, as_json, owner_of
+from mlx_server.app.storage.durable import sync_file
 from mlx_server.schemas.anthropic import batches as schemas
 from mlx_server.schemas.internal.errors import InvalidRequest
 
