@@ -45,6 +45,7 @@ class LaunchFlags:
     cluster: options.ClusterAddress = None
     standby: options.Standby = True
     confine_workers: options.ConfineWorkers = True
+    public_url: options.PublicUrl = None
     rate_limit: options.RateLimit = None
     max_body_bytes: options.MaxBodyBytes = 32 << 20
     strict_params: options.StrictParams = False

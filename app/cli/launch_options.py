@@ -11,6 +11,7 @@ import typer
 
 from mlx_server.app.config.cluster import ADDRESS as CLUSTER
 from mlx_server.app.config.origins import parse_origin
+from mlx_server.app.config.public_url import parse_public_url
 from mlx_server.app.config.settings import USUAL_RATES
 from mlx_server.schemas.internal.state_bits import StateBits
 
@@ -147,6 +148,14 @@ def checked_origins(origins: list[str] | None) -> list[str] | None:
     """Origins as browsers send them. Raises typer.BadParameter."""
     try:
         return list(map(parse_origin, origins or ())) or None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def checked_public_url(url: str | None) -> str | None:
+    """An address that links begin with. Raises typer.BadParameter."""
+    try:
+        return None if url is None else parse_public_url(url)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -367,6 +376,17 @@ ClusterAddress = Annotated[
         default="workers run on this machine",
         callback=checked_cluster,
         metavar="ray://HOST:PORT|auto",
+    ),
+]
+PublicUrl = Annotated[
+    str | None,
+    option(
+        "Where clients find the server if a proxy stands before it, such as https://models.example.com: links in"
+        " answers begin with it. No header of a proxy's is believed.",
+        ADDRESS,
+        default="where a request found it",
+        callback=checked_public_url,
+        metavar="URL",
     ),
 ]
 RateLimit = Annotated[

@@ -96,6 +96,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         strict_params=flags.strict_params,
         api_keys=tuple(map(ApiKey, flags.api_key or ())),
         cors_origins=tuple(flags.cors_origin or ()),
+        public_url=flags.public_url,
         rate_limit=flags.rate_limit,
         log_level=flags.log_level.value,
         log_format=flags.log_format.value,

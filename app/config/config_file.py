@@ -14,6 +14,7 @@ from mlx_server.app.config.hosts_file import read_hosts
 from mlx_server.app.config.hours import parse_hours
 from mlx_server.app.config.names import NAME_RULE, index, is_name
 from mlx_server.app.config.origins import parse_origin
+from mlx_server.app.config.public_url import parse_public_url
 from mlx_server.app.config.settings import ApiKey, ModelSettings, ModelType, Settings
 from mlx_server.queue.account import KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
@@ -86,6 +87,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     accelerator_lease: Literal["auto", "on", "off"] | None = None
     confine_workers: bool | None = None
     cors_origins: tuple[str, ...] | None = None
+    public_url: str | None = None
 
 
 class KeyTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -292,6 +294,8 @@ def fields_of(config: ConfigFile, path: Path) -> dict[str, Any]:
             found["models_dir"] = folder_at(path.parent, server.models_dir, "models_dir")
         if server.cors_origins is not None:
             found["cors_origins"] = tuple(map(parse_origin, server.cors_origins))
+        if server.public_url is not None:
+            found["public_url"] = parse_public_url(server.public_url)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if server.memory_limit is not None:

@@ -180,6 +180,8 @@ class Settings:
     api_keys: tuple[ApiKey, ...] = ()
     cors_origins: tuple[str, ...] = ()
     """Sites whose pages may use the server in a browser; `*` are all."""
+    public_url: str | None = None
+    """What links in answers begin with, without a slash at its end; None: where a request found the server."""
     rate_limit: str | None = None
     """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 
 from mlx_server.app.encoders.pictures import PictureEncoder
+from mlx_server.app.http.links import link_to
 from mlx_server.app.http.media_response import MediaResponse
 from mlx_server.app.http.multipart import Form
 from mlx_server.app.http.services import services
@@ -51,7 +52,7 @@ async def admit_drawing(
     links = services(request).picture_links
 
     def link(data: bytes, media_type: str) -> str:
-        return str(request.url_for("drawn_picture", name=links.keep(data, media_type)))
+        return link_to(request, "drawn_picture", name=links.keep(data, media_type))
 
     encoder = PictureEncoder(work, given.response_format, link)
     unused = (*ignored, *given.ignored)

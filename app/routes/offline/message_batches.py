@@ -15,6 +15,7 @@ from mlx_server.app.batches.batch_store import OUTPUT
 from mlx_server.app.batches.rows import UNFINISHED, StoredBatch
 from mlx_server.app.files.file_store import new_file
 from mlx_server.app.http.ignored import ignored_header
+from mlx_server.app.http.links import link_to
 from mlx_server.app.http.services import services
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.offline.files import id_of
@@ -138,7 +139,7 @@ def to_batch(request: Request, batch: StoredBatch) -> schemas.MessageBatch:
         expires_at=at(batch.expires),
         ended_at=at(ended_at) if ended and ended_at else None,
         cancel_initiated_at=at(batch.cancelling) if batch.cancelling else None,
-        results_url=str(request.url_for(RESULTS, id=batch.id)) if ended else None,
+        results_url=link_to(request, RESULTS, id=batch.id) if ended else None,
     )
 
 

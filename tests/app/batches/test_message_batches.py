@@ -93,6 +93,22 @@ def test_batch_of_which_nothing_came_has_no_results(server: Server, client: anth
     assert list(client.messages.batches.results(made.id)) == []
 
 
+def test_results_are_where_the_request_found_the_server(server: Server, client: anthropic.Anthropic) -> None:
+    made = client.messages.batches.create(requests=[asked("a", "x")])
+    ended(client, made.id)
+    proxied = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "h.example", **KEY}
+    told = server.get(f"/v1/messages/batches/{made.id}", headers=proxied).json()
+    assert told["results_url"] == f"{server.root}/v1/messages/batches/{made.id}/results"
+
+
+def test_results_are_where_clients_find_the_server(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--public-url", "https://h.example/base/")
+    with client_of(server) as client:
+        made = client.messages.batches.create(requests=[asked("a", "x")])
+        found = ended(client, made.id).results_url
+        assert found == f"https://h.example/base/v1/messages/batches/{made.id}/results"
+
+
 def test_canceled_batch_says_so_of_what_was_not_done(server: Server, client: anthropic.Anthropic) -> None:
     made = client.messages.batches.create(
         requests=[asked("first", "a" * 100), *(asked(f"{n}", SLOW) for n in range(5))]

@@ -248,13 +248,16 @@ def test_a_picture_comes_by_address_or_in_base64(server: Server) -> None:
     assert fields("b64_json") == {"seed", "b64_json"}
 
 
-def test_a_pictures_address_needs_no_key_and_nothing_else_is_open() -> None:
-    server = Server("--model-path", MODEL, "--api-key", "secret")
+def test_a_pictures_address_is_public_needs_no_key_and_nothing_else_is_open() -> None:
+    public = "https://h.example/base"
+    server = Server("--model-path", MODEL, "--api-key", "secret", "--public-url", public)
     server.wait_ready()
     try:
         key = {"x-api-key": "secret"}
         asked = server.http.post(f"{server.url}/images/generations", json={"prompt": "red circle, left"}, headers=key)
-        assert server.http.get(asked.json()["data"][0]["url"]).status_code == 200
+        url = asked.json()["data"][0]["url"]
+        assert url.startswith(f"{public}/v1/images/")
+        assert server.get(url.removeprefix(public)).status_code == 200
         assert server.http.post(f"{server.url}/images/generations", json={"prompt": "x"}).status_code == 401
     finally:
         server.close()

@@ -98,11 +98,14 @@ def test_servers_table_is_checked_as_flags_are(tmp_path: Path) -> None:
         server('models_dir = "nope"')
     with pytest.raises(ConfigError, match=r"'example\.com' is no origin: write 'https://example\.com'"):
         server('cors_origins = ["example.com"]')
+    with pytest.raises(ConfigError, match=r"'h\.example' is no address of a server"):
+        server('public_url = "h.example"')
     with pytest.raises(ConfigError, match=r"`server\.host`"):
         server('host = ""')
     (tmp_path / "nope").mkdir()
     assert server('models_dir = "nope"').models_dir == tmp_path / "nope"
     assert server('cors_origins = ["https://Example.com/", "*"]').cors_origins == ("https://example.com", "*")
+    assert server('public_url = "https://h.example/base/"').public_url == "https://h.example/base"
 
 
 def test_what_was_read_again_is_told_in_words() -> None:
