@@ -200,7 +200,7 @@ def test_parameters_and_the_system_prompt_are_sent_and_shown_as_code(
     page.get_by_role("button", name="Copy as curl or Python").click()
     curl, python = page.get_by_role("dialog").locator("pre").all_inner_texts()
     assert f"curl {scripted_server.url}/chat/completions" in curl
-    assert "It'\\''s one" in curl
+    assert "It's one" in curl
     assert 'extra_body={\n        "top_k": 20,\n    },' in python
     compile(python, "chat.py", "exec")
 

@@ -70,14 +70,14 @@ export function formatOf(name) {
 }
 
 /**
- * The same request for a terminal.
+ * The same request for a terminal. An argument may be 128 KiB long on Linux, and pictures are longer: the body is read.
  * @param {Record<string, any>} body
  */
 export function asCurl(body) {
   const lines = [`curl ${location.origin}/v1/chat/completions`, "  -H 'Content-Type: application/json'"];
   if (keptKey()) lines.push('  -H "Authorization: Bearer $OPENAI_API_KEY"');
-  lines.push(`  -d '${JSON.stringify(body, null, 2).replaceAll("'", "'\\''")}'`);
-  return lines.join(" \\\n");
+  lines.push("  -d @- <<'EOF'");
+  return `${lines.join(" \\\n")}\n${JSON.stringify(body, null, 2)}\nEOF`;
 }
 
 /** What OpenAI's Python library takes as arguments; the rest goes into `extra_body`. */
