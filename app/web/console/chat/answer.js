@@ -4,7 +4,7 @@ import { ask, askJson, eventsOf, ServerError } from "../shared/api.js";
 import { duration } from "../shared/format.js";
 
 /** @typedef {import("./conversation.js").Message} Message */
-/** @typedef {import("./conversation.js").Conversation} Conversation */
+/** @typedef {import("./request.js").Request} Request */
 
 /**
  * Where the prompt is before the first token.
@@ -95,24 +95,14 @@ export function waitingFor(progress) {
 }
 
 /**
- * Have a picture drawn of what a message says, or the picture changed that it shows. Throws ServerError.
- * @param {Conversation} conversation
- * @param {Message} asked
+ * Have a picture drawn, and shown by a message. Throws ServerError.
+ * @param {Request} request
  * @param {Message} message
  * @param {AbortSignal} signal
  */
-export async function draw(conversation, asked, message, signal) {
-  const body = {
-    model: conversation.model,
-    prompt: asked.text,
-    response_format: "b64_json",
-  };
-  const shown = asked.files?.find((file) => file.kind === "image");
-  const path = shown ? "/v1/images/edits" : "/v1/images/generations";
-  const { data } = await askJson(path, {
-    body: shown ? await formOf(body, shown) : body,
-    signal,
-  });
+export async function draw({ path, body, picture }, message, signal) {
+  const wanted = { ...body, response_format: "b64_json" };
+  const { data } = await askJson(path, { body: picture ? formOf(wanted, picture) : wanted, signal });
   message.drawn = data.map((/** @type {any} */ one) => `data:image/png;base64,${one.b64_json}`);
 }
 
@@ -120,7 +110,7 @@ export async function draw(conversation, asked, message, signal) {
  * @param {Record<string, string>} fields
  * @param {import("./conversation.js").Attached} picture
  */
-async function formOf(fields, picture) {
+function formOf(fields, picture) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
   const [head, data] = (picture.url ?? "").split(",");

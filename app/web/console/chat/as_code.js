@@ -2,13 +2,14 @@
 
 import { copyButton } from "../shared/copy.js";
 import { h } from "../shared/dom.js";
-import { asCurl, asPython } from "./request.js";
+import { asCurl, asPython } from "./commands.js";
 
-const LONG_DATA = /(data:[\w/+.-]+;base64,[\w+/=]{24})[\w+/=]+/g;
+/** Pictures and sounds, in base64. */
+const LONG_DATA = /([\w+/]{24})[\w+/]{200,}=*/g;
 
-/** @param {Record<string, any>} body of a chat completion */
-export function showAsCode(body) {
-  const parts = { curl: asCurl(body), Python: asPython(body) };
+/** @param {import("./request.js").Request} request */
+export function showAsCode(request) {
+  const parts = { curl: asCurl(request), Python: asPython(request) };
   const dialog = h(
     "dialog",
     { "aria-labelledby": "code-title", onclose: () => dialog.remove() },

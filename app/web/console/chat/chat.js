@@ -4,7 +4,7 @@ import { notice, tell } from "../shared/dom.js";
 import { draws } from "../shared/models.js";
 import { draw, waitingFor, write } from "./answer.js";
 import { add, follow, join, newConversation, siblings } from "./conversation.js";
-import { bodyOf } from "./request.js";
+import { completionOf, drawingOf } from "./request.js";
 import { allConversations, forget, keep, oneConversation, watch } from "./storage.js";
 
 /** @typedef {import("./conversation.js").Attached} Attached */
@@ -182,7 +182,8 @@ export class Chat {
     this.stop(conversation);
     const { model } = this;
     const ending = new AbortController();
-    const body = bodyOf(conversation, asked.id);
+    const drawing = model && draws(model);
+    const request = drawing ? drawingOf(conversation, asked) : completionOf(conversation, asked.id);
     const message = add(conversation, asked.id, {
       role: "assistant",
       text: "",
@@ -194,8 +195,8 @@ export class Chat {
     const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress));
     drawn.call(undefined);
     try {
-      if (model && draws(model)) await draw(conversation, asked, message, ending.signal);
-      else await write(body, message, ending.signal, drawn.call);
+      if (drawing) await draw(request, message, ending.signal);
+      else await write(request.body, message, ending.signal, drawn.call);
     } catch (error) {
       if (ending.signal.aborted) message.end = "stopped";
       else message.problem = /** @type {Error} */ (error).message;

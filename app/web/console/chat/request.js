@@ -1,25 +1,56 @@
-/** A conversation as the body of a request, and as commands for a terminal and for Python. */
+/** A conversation as a request. */
 
-import { keptKey } from "../shared/key.js";
-import { branch } from "./conversation.js";
+import { add, branch, lastAsked, newConversation } from "./conversation.js";
 
 /** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./conversation.js").Conversation} Conversation */
 
 /**
- * The body of the chat completion that answers a message.
+ * A request with a body of JSON, or where it shows a picture with a form.
+ * @typedef {{ path: string, body: Record<string, any>, picture?: import("./conversation.js").Attached }} Request
+ */
+
+/**
+ * The chat completion that answers a message.
  * @param {Conversation} conversation
  * @param {string | null} end the message
- * @returns {Record<string, any>}
+ * @returns {Request}
  */
-export function bodyOf(conversation, end) {
+export function completionOf(conversation, end) {
   const system = conversation.system.trim();
   const messages = branch(conversation, end).map(messageOf);
-  return {
+  const body = {
     model: conversation.model,
     messages: system ? [{ role: "system", content: system }, ...messages] : messages,
     ...conversation.parameters,
   };
+  return { path: "/v1/chat/completions", body };
+}
+
+/**
+ * The picture that is drawn of what a message says, or made of the one that it shows.
+ * @param {Conversation} conversation
+ * @param {Message} asked
+ * @returns {Request}
+ */
+export function drawingOf(conversation, asked) {
+  const picture = asked.files?.find((file) => file.kind === "image");
+  const path = picture ? "/v1/images/edits" : "/v1/images/generations";
+  return { path, body: { model: conversation.model, prompt: asked.text }, picture };
+}
+
+/**
+ * The request whose answer ends the branch that is shown; where nothing has been said yet, one that says something.
+ * @param {Conversation} conversation
+ * @param {boolean} draws what its model does
+ * @returns {Request}
+ */
+export function lastRequest(conversation, draws) {
+  const end = lastAsked(conversation);
+  if (end) return draws ? drawingOf(conversation, conversation.messages[end]) : completionOf(conversation, end);
+  const example = newConversation(conversation.model, conversation);
+  add(example, null, { role: "user", text: draws ? "A lighthouse at dusk, oil on canvas" : "Hello!" });
+  return lastRequest(example, draws);
 }
 
 /**
@@ -67,70 +98,4 @@ function contentOf(message) {
 /** @param {string} name */
 export function formatOf(name) {
   return name.split(".").pop()?.toLowerCase() ?? "wav";
-}
-
-/**
- * The same request for a terminal. An argument may be 128 KiB long on Linux, and pictures are longer: the body is read.
- * @param {Record<string, any>} body
- */
-export function asCurl(body) {
-  const lines = [`curl ${location.origin}/v1/chat/completions`, "  -H 'Content-Type: application/json'"];
-  if (keptKey()) lines.push('  -H "Authorization: Bearer $OPENAI_API_KEY"');
-  lines.push("  -d @- <<'EOF'");
-  return `${lines.join(" \\\n")}\n${JSON.stringify(body, null, 2)}\nEOF`;
-}
-
-/** What OpenAI's Python library takes as arguments; the rest goes into `extra_body`. */
-const NAMED = new Set([
-  "model",
-  "messages",
-  "temperature",
-  "top_p",
-  "max_tokens",
-  "stop",
-  "seed",
-  "presence_penalty",
-  "frequency_penalty",
-  "reasoning_effort",
-  "response_format",
-  "tools",
-]);
-
-/**
- * The same request with OpenAI's Python library.
- * @param {Record<string, any>} body
- */
-export function asPython(body) {
-  const named = Object.entries(body).filter(([name]) => NAMED.has(name));
-  const extra = Object.fromEntries(Object.entries(body).filter(([name]) => !NAMED.has(name)));
-  const lines = named.map(([name, value]) => `    ${name}=${python(value, 1)},`);
-  if (Object.keys(extra).length) lines.push(`    extra_body=${python(extra, 1)},`);
-  const key = keptKey() ? "" : ', api_key="not-needed"';
-  return [
-    "import openai",
-    "",
-    `client = openai.OpenAI(base_url="${location.origin}/v1"${key})`,
-    `answer = client.chat.completions.create(\n${lines.join("\n")}\n)`,
-    "print(answer.choices[0].message.content)",
-  ].join("\n");
-}
-
-/**
- * JSON in Python's words.
- * @param {any} value
- * @param {number} depth of indentation
- * @returns {string}
- */
-function python(value, depth) {
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value !== "object") return JSON.stringify(value);
-  const [inner, outer] = ["    ".repeat(depth + 1), "    ".repeat(depth)];
-  const parts = Array.isArray(value)
-    ? value.map((one) => python(one, depth + 1))
-    : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${python(one, depth + 1)}`);
-  const [open, close] = Array.isArray(value) ? "[]" : "{}";
-  return parts.length
-    ? `${open}\n${parts.map((part) => `${inner}${part},`).join("\n")}\n${outer}${close}`
-    : open + close;
 }

@@ -6,9 +6,8 @@ import { draws, hears, listModels, writes } from "../shared/models.js";
 import { showAsCode } from "./as_code.js";
 import { Chat } from "./chat.js";
 import { makeComposer } from "./composer.js";
-import { lastAsked } from "./conversation.js";
 import { makeParameters } from "./parameters.js";
-import { bodyOf } from "./request.js";
+import { lastRequest } from "./request.js";
 import { makeSidebar } from "./sidebar.js";
 import { listVoices, speak } from "./speech.js";
 import { makeThread } from "./thread.js";
@@ -75,7 +74,7 @@ function makeView(place) {
     picker,
     h("span", { class: "grow" }),
     iconButton("code", "Copy as curl or Python", () =>
-      ask(() => showAsCode(bodyOf(chat.current, lastAsked(chat.current)))),
+      ask(() => showAsCode(lastRequest(chat.current, Boolean(chat.model && draws(chat.model))))),
     ),
     toggle,
   );
