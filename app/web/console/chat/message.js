@@ -15,14 +15,14 @@ import { callsOf } from "./tool_calls.js";
  * @typedef {{
  *   again?: (message: Message) => void, edit?: (message: Message, text: string, taken: () => void) => void,
  *   turn?: (message: Message, by: number) => void, results?: (message: Message, results: string[]) => void,
- *   speak?: (text: string, pressed: Event) => void,
+ *   speak?: (message: Message) => void, isRead?: (message: Message) => boolean, silence?: () => void,
  * }} Actions `again` answers anew, `edit` says once it has taken the words, `turn` shows another branch, `results`
- * gives those of the calls
+ * gives those of the calls, `isRead` says whether it is being read aloud
  */
 
 /**
- * A message; `update` draws it again while its answer comes, `isWritten` while something in it is: other words for it,
- * or results of calls that are open to them.
+ * A message; `update` draws it again while its answer comes, and `mark` only what is below it; `isWritten` while
+ * something in it is: other words for it, or results of calls that are open to them.
  * @param {Message} message
  * @param {{ at: number, of: number, open: boolean }} place which of its siblings it is; open: its calls wait for results
  * @param {Actions} actions
@@ -42,14 +42,20 @@ export function makeMessage(message, place, actions) {
   if (message.role === "assistant") element.append(h("p", { class: "who" }, who));
   element.append(body, below);
   let editing = false;
+  let ended = true;
 
   /** @param {string} [waiting] what there is to say before the first token; undefined once it has ended */
   function update(waiting) {
     editing = false;
+    ended = waiting === undefined;
     const opened = Boolean(body.querySelector("details.reasoning[open]"));
-    const calls = callsOf(message, place.open && waiting === undefined, actions.results);
+    const calls = callsOf(message, place.open && ended, actions.results);
     fill(body, ...contents(message, opened, waiting), ...calls);
-    fill(below, figures(message), waiting === undefined && buttons(message, place, actions, edit));
+    mark();
+  }
+
+  function mark() {
+    if (!editing) fill(below, figures(message), ended && buttons(message, place, actions, edit));
   }
 
   function edit() {
@@ -92,7 +98,7 @@ export function makeMessage(message, place, actions) {
     return editing || (open && [...body.querySelectorAll("textarea")].some((area) => area.value));
   }
   update();
-  return { element, update, isWritten };
+  return { element, update, mark, isWritten };
 }
 
 /**
@@ -141,7 +147,7 @@ function figures({ figures: known, end }) {
  * @param {() => void} edit
  */
 function buttons(message, { at, of }, actions, edit) {
-  const { again, speak, turn } = actions;
+  const { again, turn } = actions;
   const isAnswer = message.role === "assistant";
   const versions = of > 1 &&
     turn && [
@@ -154,8 +160,19 @@ function buttons(message, { at, of }, actions, edit) {
     { class: "actions" },
     ...(versions || []),
     message.text && copyButton(() => message.text, "Copy message"),
-    isAnswer && message.text && speak && iconButton("speak", "Read aloud", (event) => speak(message.text, event)),
+    isAnswer && message.text && reading(message, actions),
     isAnswer && again && iconButton("redo", "Answer again", () => again(message)),
     message.role === "user" && actions.edit && iconButton("edit", "Edit", edit),
   );
+}
+
+/**
+ * The button that has a message read aloud, or ends that.
+ * @param {Message} message
+ * @param {Actions} actions
+ */
+function reading(message, { speak, isRead, silence }) {
+  const kept = { "data-keep": `read ${message.id}` };
+  if (silence && isRead?.(message)) return iconButton("stop", "Stop reading", silence, kept);
+  return speak && iconButton("speak", "Read aloud", () => speak(message), kept);
 }

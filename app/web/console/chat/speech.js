@@ -1,8 +1,7 @@
 /** Reading aloud, where a model that speaks is served. */
 
 import { ask, askJson } from "../shared/api.js";
-import { fill, tell } from "../shared/dom.js";
-import { icon } from "../shared/icons.js";
+import { tell } from "../shared/dom.js";
 import { rendered } from "../shared/markdown.js";
 
 /** @typedef {{ id: string, model: string }} Voice */
@@ -49,41 +48,52 @@ function wordsOf(markdown) {
   return fragment.textContent ?? "";
 }
 
-const sound = new Audio();
-
-/** @type {AbortController | undefined} */
-let reading;
-
 /**
- * Read Markdown aloud, or fall silent where that is what the button's last press began.
- * @param {string} text
- * @param {Voice} voice
- * @param {Event} pressed
+ * Reads one message aloud at a time.
+ * @param {(id: string) => void} changed a message is read from now on, or no more
  */
-export async function speak(text, voice, pressed) {
-  const button = /** @type {HTMLElement} */ (pressed.currentTarget);
-  const began = button.dataset.reading === "true";
-  reading?.abort();
-  sound.pause();
-  if (began) return;
-  const mine = (reading = new AbortController());
-  mark(button, true);
-  mine.signal.addEventListener("abort", () => mark(button, false));
-  try {
-    await readAll(piecesOf(text), voice, mine.signal);
-  } catch (error) {
-    if (!mine.signal.aborted) tell(error);
+export function makeReader(changed) {
+  const sound = new Audio();
+  /** @type {{ id: string, ending: AbortController } | undefined} */
+  let now;
+
+  /** Fall silent; true if there was something to hear. */
+  function stop() {
+    if (!now) return false;
+    const { id, ending } = now;
+    now = undefined;
+    ending.abort();
+    sound.pause();
+    changed(id);
+    return true;
   }
-  mine.abort();
+
+  /**
+   * @param {import("./conversation.js").Message} message
+   * @param {Voice} voice
+   */
+  async function read({ id, text }, voice) {
+    stop();
+    const { signal } = (now = { id, ending: new AbortController() }).ending;
+    changed(id);
+    try {
+      await readAll(sound, piecesOf(text), voice, signal);
+    } catch (error) {
+      if (!signal.aborted) tell(error);
+    }
+    if (!signal.aborted) stop();
+  }
+  return { read, stop, reads: (/** @type {string} */ id) => now?.id === id };
 }
 
 /**
  * Say pieces one after the other; the next one is made while one is heard.
+ * @param {HTMLAudioElement} sound
  * @param {string[]} pieces
  * @param {Voice} voice
  * @param {AbortSignal} signal
  */
-async function readAll(pieces, voice, signal) {
+async function readAll(sound, pieces, voice, signal) {
   if (!pieces.length) throw new Error("There are no words in it to read aloud.");
   let next = spoken(pieces[0], voice, signal);
   for (let at = 1; at <= pieces.length; at++) {
@@ -91,7 +101,7 @@ async function readAll(pieces, voice, signal) {
     if (at < pieces.length) next = spoken(pieces[at], voice, signal);
     // What goes wrong with it is told of in its turn.
     next.catch(() => {});
-    await heard(piece, signal);
+    await heard(sound, piece, signal);
   }
 }
 
@@ -106,11 +116,12 @@ async function spoken(input, voice, signal) {
 }
 
 /**
- * Returns once a sound has ended, or `signal` ends it.
+ * Returns once a piece has ended, or `signal` ends it.
+ * @param {HTMLAudioElement} sound
  * @param {Blob} piece
  * @param {AbortSignal} signal
  */
-async function heard(piece, signal) {
+async function heard(sound, piece, signal) {
   signal.throwIfAborted();
   URL.revokeObjectURL(sound.src);
   sound.src = URL.createObjectURL(piece);
@@ -120,15 +131,4 @@ async function heard(piece, signal) {
   });
   await sound.play();
   await ended;
-}
-
-/**
- * @param {HTMLElement} button
- * @param {boolean} now it reads
- */
-function mark(button, now) {
-  button.dataset.reading = String(now);
-  button.title = now ? "Stop reading" : "Read aloud";
-  button.setAttribute("aria-label", button.title);
-  fill(button, icon(now ? "stop" : "speak"));
 }

@@ -58,5 +58,13 @@ export function makeThread(actions) {
     shown.get(id)?.update(waiting);
     if (follows) toEnd();
   }
-  return { element, show, update, isAtEnd, toEnd };
+
+  /**
+   * Draw what is below a message again, if it is shown.
+   * @param {string} id
+   */
+  function mark(id) {
+    shown.get(id)?.mark();
+  }
+  return { element, show, update, mark, isAtEnd, toEnd };
 }

@@ -6,10 +6,11 @@ import { draws, hears, listModels, writes } from "../shared/models.js";
 import { showAsCode } from "./as_code.js";
 import { Chat } from "./chat.js";
 import { makeComposer } from "./composer.js";
+import { branch } from "./conversation.js";
 import { makeParameters } from "./parameters.js";
 import { lastRequest } from "./request.js";
 import { makeSidebar } from "./sidebar.js";
-import { listVoices, speak } from "./speech.js";
+import { listVoices, makeReader } from "./speech.js";
 import { makeThread } from "./thread.js";
 
 const NO_MODEL = "This server has no model that writes or draws. Get one in Models.";
@@ -43,6 +44,7 @@ function makeView(place) {
     open: (one) => leaveSidebar(() => chat.open(one)),
     remove: (one) => chat.remove(one),
   });
+  const reader = makeReader((id) => thread.mark(id));
   /** @type {import("./message.js").Actions} */
   const actions = {
     again: (message) => ask(() => chat.again(message)),
@@ -53,6 +55,8 @@ function makeView(place) {
       }),
     turn: (message, by) => chat.turn(message, by),
     results: (message, results) => ask(() => chat.results(message, results)),
+    isRead: ({ id }) => reader.reads(id),
+    silence: reader.stop,
   };
   const thread = makeThread(actions);
   const composer = makeComposer({
@@ -85,7 +89,7 @@ function makeView(place) {
   place.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || isComposing(event)) return;
     if (place.classList.contains("listing")) place.classList.remove("listing");
-    else chat.stop();
+    else if (!reader.stop()) chat.stop();
   });
   place.addEventListener("dragover", (event) => event.preventDefault());
   place.addEventListener("drop", (event) => {
@@ -150,7 +154,7 @@ function makeView(place) {
   async function findVoice() {
     const [voice] = await listVoices();
     const before = Boolean(actions.speak);
-    actions.speak = voice && ((text, pressed) => speak(text, voice, pressed));
+    actions.speak = voice && ((message) => reader.read(message, voice));
     if (before !== Boolean(voice)) showAll();
   }
 
@@ -162,6 +166,7 @@ function makeView(place) {
       ...models.map((one) => h("option", { value: one.name, selected: one.name === current.model }, one.name)),
     );
     picker.hidden = !models.length;
+    if (!branch(current).some(({ id }) => reader.reads(id))) reader.stop();
     thread.show(current, welcome());
     if (chat.running.has(current.id) && current.leaf) chat.show(current.messages[current.leaf]);
     composer.setRunning(chat.running.has(current.id));
