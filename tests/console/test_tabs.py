@@ -34,6 +34,21 @@ FULL = """() => {
 """A disk of which the browser finds out that it is full when it ends what has succeeded."""
 
 
+WORDS_KEPT = """() => new Promise((resolve) => {
+  indexedDB.open("mlx-server").onsuccess = ({ target: { result: database } }) => {
+    const all = database.transaction("conversations").objectStore("conversations").getAll();
+    all.onsuccess = () => {
+      database.close();
+      resolve(all.result.flatMap(({ messages }) => Object.values(messages)).map(({ text }) => text));
+    };
+  };
+})"""
+"""What messages there are on the disk."""
+
+LATER = "const { now } = Date; Date.now = () => now() + 3_600_000"
+"""The clock of a tab that is opened an hour later."""
+
+
 def second_tab(page: Page, hears: bool) -> Page:
     """Another tab of the same browser, at the same conversation."""
     other = page.context.new_page()
@@ -115,3 +130,32 @@ def test_chat_that_a_full_disk_does_not_take_is_told_of(scripted_server: Server,
     say(page, script(tokens=1, text="second"))
     expect(page.locator(".notice").first).to_contain_text("This chat could not be kept:")
     expect(answers(page).locator(".text")).to_have_text(["first", "second"])
+
+
+def test_answer_ends_with_what_has_come_where_its_page_is_loaded_anew(
+    scripted_server: Server, open_page: OpenPage
+) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=100_000, interval_s=0.02, text="word "))
+    text = answers(page).locator(".text")
+    expect(text).to_contain_text("word word")
+    before = text.inner_text()
+    page.reload()
+    expect(text).to_contain_text(before)
+    expect(answers(page).locator(".figures")).to_have_text("stopped")
+    scripted_server.wait_stats(active_requests=0)
+
+
+def test_answer_is_kept_while_it_comes(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=100_000, interval_s=0.02, text="word "))
+    wait_for(lambda: any(text.startswith("word word") for text in page.evaluate(WORDS_KEPT)))
+    other = second_tab(page, hears=True)
+    expect(answers(other)).to_contain_text("word word")
+    expect(answers(other).locator(".figures"), "it is still being written").to_have_count(0)
+    other.add_init_script(LATER)
+    other.reload()
+    expect(answers(other)).to_contain_text("word word")
+    expect(answers(other).locator(".figures"), "as if its page had been lost long ago").to_have_text("stopped")
+    page.keyboard.press("Escape")
+    scripted_server.wait_stats(active_requests=0)

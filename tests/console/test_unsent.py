@@ -113,3 +113,18 @@ def test_keys_of_input_methods_neither_send_nor_stop(scripted_server: Server, op
     expect(answers(page).nth(1)).to_contain_text("token")
     message.evaluate(COMPOSED, "Escape")
     expect(answers(page).nth(1).locator(".figures")).to_contain_text("40 tokens")
+
+
+def test_edit_to_nothing_is_not_sent(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=1, text="first"))
+    expect(answers(page).locator(".figures")).to_be_visible()
+    page.locator("article.user").hover()
+    page.get_by_role("button", name="Edit").click()
+    edited = page.get_by_label("Edited message")
+    edited.fill(" ")
+    page.locator("form.editing").get_by_role("button", name="Send").click()
+    edited.fill(script(tokens=1, text="second"))
+    page.locator("form.editing").get_by_role("button", name="Send").click()
+    expect(answers(page).locator(".text")).to_have_text("second")
+    expect(page.locator("article.user .versions")).to_have_text("2/2")

@@ -81,6 +81,14 @@ function figuresOf(usage, began, first, ended) {
 }
 
 /**
+ * Whether anything of an answer has come.
+ * @param {Message} message
+ */
+export function hasBegun({ text, reasoning, calls }) {
+  return Boolean(text || reasoning || calls);
+}
+
+/**
  * What there is to say before the first token.
  * @param {Progress} [progress]
  */

@@ -2,10 +2,11 @@
 
 import { notice, tell } from "../shared/dom.js";
 import { draws } from "../shared/models.js";
-import { draw, waitingFor, write } from "./answer.js";
-import { add, follow, join, newConversation, siblings } from "./conversation.js";
+import { throttled } from "../shared/throttled.js";
+import { draw, hasBegun, waitingFor, write } from "./answer.js";
+import { add, endLost, follow, join, newConversation, siblings } from "./conversation.js";
 import { completionOf, drawingOf } from "./request.js";
-import { allConversations, forget, keep, oneConversation, watch } from "./storage.js";
+import { allConversations, forget, keep, keepAtOnce, oneConversation, watch } from "./storage.js";
 
 /** @typedef {import("./conversation.js").Attached} Attached */
 /** @typedef {import("./conversation.js").Conversation} Conversation */
@@ -15,6 +16,8 @@ import { allConversations, forget, keep, oneConversation, watch } from "./storag
 
 const FRAME_MS = 60;
 /** How often an answer is drawn while it comes. */
+const KEEP_MS = 1000;
+/** How often it is kept. */
 
 /**
  * What shows the conversations: `all` when another one is open or its branch changes, `list` when only others do, `one`
@@ -32,9 +35,13 @@ export class Chat {
     /** @type {Model[]} */
     this.models = [];
     this.current = newConversation("");
-    /** @type {Map<string, AbortController>} answers that are being written, by their conversations */
+    /**
+     * Answers that are being written, by the ids of their conversations.
+     * @type {Map<string, { conversation: Conversation, message: Message, ending: AbortController }>}
+     */
     this.running = new Map();
     watch((id) => this.read(id).catch(tell));
+    addEventListener("pagehide", () => this.leave());
   }
 
   /** The model of the conversation that is open. */
@@ -50,6 +57,7 @@ export class Chat {
     } catch {
       notice("This browser keeps no chats: they are gone with the page.");
     }
+    for (const one of this.conversations) endLost(one);
     if (this.conversations[0] && !this.current.leaf) this.current = this.conversations[0];
     this.screen.all();
   }
@@ -129,11 +137,7 @@ export class Chat {
    * @param {string} text
    */
   edit(message, text) {
-    const asked = add(this.current, message.parent, {
-      role: "user",
-      text,
-      files: message.files,
-    });
+    const asked = add(this.current, message.parent, { role: "user", text, files: message.files });
     return this.answer(this.current, asked);
   }
 
@@ -170,7 +174,16 @@ export class Chat {
   }
 
   stop(conversation = this.current) {
-    this.running.get(conversation.id)?.abort();
+    this.running.get(conversation.id)?.ending.abort();
+  }
+
+  /** The page goes: answers end with what has come of them. */
+  leave() {
+    for (const { conversation, message, ending } of this.running.values()) {
+      message.end = "stopped";
+      ending.abort();
+      keepAtOnce(conversation);
+    }
   }
 
   /**
@@ -184,25 +197,28 @@ export class Chat {
     const ending = new AbortController();
     const drawing = model && draws(model);
     const request = drawing ? drawingOf(conversation, asked) : completionOf(conversation, asked.id);
-    const message = add(conversation, asked.id, {
-      role: "assistant",
-      text: "",
-      model: model?.name,
-    });
-    this.running.set(conversation.id, ending);
+    const message = add(conversation, asked.id, { role: "assistant", text: "", model: model?.name });
+    const running = { conversation, message, ending };
+    this.running.set(conversation.id, running);
     this.screen.all();
     this.keep(conversation);
-    const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress));
-    drawn.call(undefined);
+    const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress), FRAME_MS);
+    const kept = throttled(() => this.keep(conversation, true), KEEP_MS);
+    const changed = (/** @type {Progress | undefined} */ progress) => {
+      drawn.call(progress);
+      if (hasBegun(message)) kept.call(undefined);
+    };
+    changed(undefined);
     try {
       if (drawing) await draw(request, message, ending.signal);
-      else await write(request.body, message, ending.signal, drawn.call);
+      else await write(request.body, message, ending.signal, changed);
     } catch (error) {
       if (ending.signal.aborted) message.end = "stopped";
       else message.problem = /** @type {Error} */ (error).message;
     }
     drawn.cancel();
-    if (this.running.get(conversation.id) === ending) this.running.delete(conversation.id);
+    kept.cancel();
+    if (this.running.get(conversation.id) === running) this.running.delete(conversation.id);
     if (conversation === this.current) this.screen.all();
     if (this.conversations.includes(conversation)) await this.keep(conversation);
   }
@@ -212,38 +228,20 @@ export class Chat {
    * @param {Progress} [progress]
    */
   show(message, progress) {
-    const begun = message.text || message.reasoning || message.calls;
-    this.screen.one(message, begun ? "" : waitingFor(progress));
+    this.screen.one(message, hasBegun(message) ? "" : waitingFor(progress));
   }
 
-  /** @param {Conversation} conversation */
-  async keep(conversation) {
+  /**
+   * @param {Conversation} conversation
+   * @param {boolean} [grows] its answer: other tabs are told at its end, and whether it could be kept too
+   */
+  async keep(conversation, grows = false) {
     conversation.updated = Date.now();
     if (!conversation.leaf) return;
     try {
-      if (!(await keep(conversation))) this.drop(conversation);
+      if (!(await keep(conversation, !grows))) this.drop(conversation);
     } catch (error) {
-      notice(`This chat could not be kept: ${/** @type {Error} */ (error).message}`);
+      if (!grows) notice(`This chat could not be kept: ${/** @type {Error} */ (error).message}`);
     }
   }
-}
-
-/**
- * The same function, called at most once a frame, with the latest argument.
- * @template T
- * @param {(value: T) => void} act
- */
-function throttled(act) {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  /** @type {T} */
-  let latest;
-  const call = (/** @type {T} */ value) => {
-    latest = value;
-    timer ??= setTimeout(() => {
-      timer = undefined;
-      act(latest);
-    }, FRAME_MS);
-  };
-  return { call, cancel: () => clearTimeout(timer) };
 }

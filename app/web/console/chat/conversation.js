@@ -116,6 +116,21 @@ export function join(conversation, kept) {
   if (leaf) follow(conversation, messages[leaf]);
 }
 
+/** So long after they were last kept, answers are written by no other tab, in milliseconds. */
+const LOST_MS = 10_000;
+
+/**
+ * Answers whose page went without a word while they came are ones that were stopped.
+ * @param {Conversation} conversation as it was kept
+ */
+export function endLost({ messages, updated }) {
+  if (Date.now() - updated < LOST_MS) return;
+  for (const message of Object.values(messages)) {
+    const { role, end, figures, problem, drawn } = message;
+    if (role === "assistant" && !(end || figures || problem || drawn)) message.end = "stopped";
+  }
+}
+
 /** Pages that come from other machines without HTTPS have no `crypto.randomUUID`. */
 function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16)).join("-");

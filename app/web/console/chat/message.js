@@ -72,7 +72,8 @@ export function makeMessage(message, place, actions) {
         class: "stack editing",
         onsubmit: (/** @type {Event} */ event) => {
           event.preventDefault();
-          actions.edit?.(message, text.value.trim(), () => (editing = false));
+          const said = text.value.trim();
+          if (said || message.files?.length) actions.edit?.(message, said, () => (editing = false));
         },
         onkeydown: (/** @type {KeyboardEvent} */ event) => {
           if (event.key !== "Escape" || isComposing(event)) return;

@@ -12,6 +12,8 @@ const STORE = "conversations";
 
 /** @type {Promise<IDBDatabase> | undefined} */
 let opened;
+/** @type {IDBDatabase | undefined} once it is open */
+let database;
 
 /**
  * Those that were found or put here: one that is gone since was deleted in another tab.
@@ -52,8 +54,9 @@ export async function oneConversation(id) {
 /**
  * Keep a conversation, which takes over what other tabs have kept of it. False if another one has deleted it.
  * @param {Conversation} conversation
+ * @param {boolean} [tells] the other tabs
  */
-export async function keep(conversation) {
+export async function keep(conversation, tells = true) {
   const { id } = conversation;
   const conversations = await store("readwrite");
   const kept = await done(conversations.get(id));
@@ -62,8 +65,20 @@ export async function keep(conversation) {
   conversations.put(conversation);
   await ended(conversations.transaction);
   known.add(id);
-  tabs.postMessage(id);
+  if (tells) tabs.postMessage(id);
   return true;
+}
+
+/**
+ * Keep a conversation as the page goes: no answer of the disk can be waited for, nor what other tabs have kept of it be
+ * read.
+ * @param {Conversation} conversation
+ */
+export function keepAtOnce(conversation) {
+  const transaction = database?.transaction(STORE, "readwrite");
+  transaction?.objectStore(STORE).put(conversation);
+  transaction?.commit();
+  tabs.postMessage(conversation.id);
 }
 
 /** @param {string} id */
@@ -76,8 +91,8 @@ export async function forget(id) {
 
 /** @param {IDBTransactionMode} mode */
 async function store(mode) {
-  opened ??= open();
-  return (await opened).transaction(STORE, mode).objectStore(STORE);
+  database = await (opened ??= open());
+  return database.transaction(STORE, mode).objectStore(STORE);
 }
 
 function open() {
