@@ -126,8 +126,8 @@ def draw(rows: list[Figures], path: Path) -> None:
             plot.set(xscale="log", xlabel="front ends", title=f"{size} replicas" if line == 0 else None)
             plot.set_ylim(bottom=0)
         axes[line][0].set_ylabel(label)
-    axes[0][0].legend()
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(POLICIES), fontsize="small")
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(path, dpi=100)
 
 
