@@ -78,7 +78,7 @@ export function makeMessage(message, place, actions) {
         onkeydown: (/** @type {KeyboardEvent} */ event) => {
           if (event.key !== "Escape" || isComposing(event)) return;
           event.stopPropagation();
-          update();
+          leave();
         },
       },
       text,
@@ -86,12 +86,18 @@ export function makeMessage(message, place, actions) {
         "div",
         { class: "row" },
         h("button", { class: "primary" }, "Send"),
-        h("button", { type: "button", onclick: () => update() }, "Cancel"),
+        h("button", { type: "button", onclick: leave }, "Cancel"),
       ),
     );
     fill(body, form);
     fill(below);
     text.focus();
+  }
+
+  /** Leave the words as they were. */
+  function leave() {
+    update();
+    /** @type {HTMLElement | null} */ (below.querySelector(`[data-keep="${toEdit(message)}"]`))?.focus();
   }
 
   /** @param {boolean} open */
@@ -142,6 +148,7 @@ function figures({ figures: known, end }) {
 }
 
 /**
+ * What can be done with a message. Versions of it keep the focus for one another.
  * @param {Message} message
  * @param {{ at: number, of: number }} place
  * @param {Actions} actions
@@ -152,18 +159,20 @@ function buttons(message, { at, of }, actions, edit) {
   const isAnswer = message.role === "assistant";
   const versions = of > 1 &&
     turn && [
-      iconButton("left", "Earlier version", () => turn(message, -1), { disabled: at === 0 }),
+      versionButton("left", "Earlier version", at > 0 && (() => turn(message, -1)), message),
       h("span", { class: "versions" }, `${at + 1}/${of}`),
-      iconButton("right", "Later version", () => turn(message, 1), { disabled: at === of - 1 }),
+      versionButton("right", "Later version", at < of - 1 && (() => turn(message, 1)), message),
     ];
   return h(
     "span",
     { class: "actions" },
     ...(versions || []),
-    message.text && copyButton(() => message.text, "Copy message"),
+    message.text && copyButton(() => message.text, "Copy message", { "data-keep": `copy ${message.id}` }),
     isAnswer && message.text && reading(message, actions),
-    isAnswer && again && iconButton("redo", "Answer again", () => again(message)),
-    message.role === "user" && actions.edit && iconButton("edit", "Edit", edit),
+    isAnswer &&
+      again &&
+      iconButton("redo", "Answer again", () => again(message), { "data-keep": `again ${message.parent}` }),
+    message.role === "user" && actions.edit && iconButton("edit", "Edit", edit, { "data-keep": toEdit(message) }),
   );
 }
 
@@ -176,4 +185,21 @@ function reading(message, { speak, isRead, silence }) {
   const kept = { "data-keep": `read ${message.id}` };
   if (silence && isRead?.(message)) return iconButton("stop", "Stop reading", silence, kept);
   return speak && iconButton("speak", "Read aloud", () => speak(message), kept);
+}
+
+/**
+ * A button that stays where the keyboard is also when there is no further version.
+ * @param {string} picture
+ * @param {string} label
+ * @param {(() => void) | false} turn
+ * @param {Message} message
+ */
+function versionButton(picture, label, turn, message) {
+  const more = { "aria-disabled": turn ? null : "true", "data-keep": `${picture} ${message.parent}` };
+  return iconButton(picture, label, turn || (() => {}), more);
+}
+
+/** @param {Message} message whose button for other words has this `data-keep` */
+function toEdit(message) {
+  return `to edit ${message.id}`;
 }

@@ -66,5 +66,5 @@ export function makeThread(actions) {
   function mark(id) {
     shown.get(id)?.mark();
   }
-  return { element, show, update, mark, isAtEnd, toEnd };
+  return { element, show, update, mark, isAtEnd, toEnd, focus: () => element.focus({ preventScroll: true }) };
 }

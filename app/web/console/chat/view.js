@@ -47,14 +47,14 @@ function makeView(place) {
   const reader = makeReader((id) => thread.mark(id));
   /** @type {import("./message.js").Actions} */
   const actions = {
-    again: (message) => ask(() => chat.again(message)),
+    again: (message) => ask(() => from(thread, chat.again(message))),
     edit: (message, text, taken) =>
       ask(() => {
         taken();
-        return chat.edit(message, text);
+        return from(composer, chat.edit(message, text));
       }),
     turn: (message, by) => chat.turn(message, by),
-    results: (message, results) => ask(() => chat.results(message, results)),
+    results: (message, results) => ask(() => from(composer, chat.results(message, results))),
     isRead: ({ id }) => reader.reads(id),
     silence: reader.stop,
   };
@@ -149,6 +149,17 @@ function makeView(place) {
     } catch (error) {
       tell(error);
     }
+  }
+
+  /**
+   * Go on at a part of the view, as what was pressed is there no more.
+   * @template T
+   * @param {{ focus: () => void }} part
+   * @param {T} begun
+   */
+  function from(part, begun) {
+    part.focus();
+    return begun;
   }
 
   async function findVoice() {

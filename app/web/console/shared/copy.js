@@ -7,13 +7,15 @@ import { icon, iconButton } from "./icons.js";
  * A button that copies a text and says so.
  * @param {() => string} text
  * @param {string} [label]
+ * @param {Record<string, any>} [more] properties
  */
-export function copyButton(text, label = "Copy") {
-  const button = iconButton("copy", label, async () => {
+export function copyButton(text, label = "Copy", more = {}) {
+  const copy = async () => {
     await copied(text(), button);
     fill(button, icon("check"));
     setTimeout(() => fill(button, icon("copy")), 1500);
-  });
+  };
+  const button = iconButton("copy", label, copy, more);
   return button;
 }
 
