@@ -1,6 +1,6 @@
 /** The models view: what is here, what the hub has, and two models side by side. */
 
-import { h } from "../shared/dom.js";
+import { h, tell } from "../shared/dom.js";
 import { comparePart } from "./compare.js";
 import { makeDownloads } from "./downloads.js";
 import { makeHub } from "./hub.js";
@@ -31,7 +31,7 @@ export const modelsView = {
       enter() {
         installed.enter();
         downloads.enter();
-        compare.enter();
+        compare.enter().catch(tell);
       },
       leave() {
         installed.leave();

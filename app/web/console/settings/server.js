@@ -87,7 +87,7 @@ export function makeServerSettings() {
       notice(`Saved. ${WHEN[/** @type {keyof typeof WHEN} */ (effect)] ?? ""}`.trim());
     } catch (error) {
       tell(error);
-      await read();
+      await read().catch(tell);
     }
   }
   return { element, read };

@@ -14,18 +14,25 @@ export class ServerError extends Error {
   }
 }
 
+/** Raised when no answer comes, or one breaks off. */
+class Unreachable extends Error {
+  constructor() {
+    super("The server can't be reached.");
+  }
+}
+
 /**
  * Ask the server; a key is asked for once it turns out that one is needed.
  * @param {string} path
  * @param {{ method?: string, body?: any, signal?: AbortSignal, headers?: Record<string, string> }} [how]
  *   a `body` that is no form is sent as JSON
  * @returns {Promise<Response>}
- * @throws {ServerError} for any status but 2xx
+ * @throws {ServerError} for any status but 2xx; Unreachable; AbortError once `signal` says so
  */
 export async function ask(path, how = {}) {
   for (;;) {
     const key = keptKey();
-    const answer = await fetch(path, options(how, key));
+    const answer = await reached(fetch(path, options(how, key)));
     if (answer.ok) return answer;
     if (answer.status !== 401) throw new ServerError(answer.status, await said(answer));
     if (key) forgetKey(key);
@@ -34,13 +41,27 @@ export async function ask(path, how = {}) {
 }
 
 /**
- * The JSON of an answer. Throws ServerError.
+ * What comes over the network, which tells of its faults by a TypeError, in each browser's own words. Throws
+ * Unreachable.
+ * @template T
+ * @param {Promise<T>} coming
+ */
+async function reached(coming) {
+  try {
+    return await coming;
+  } catch (error) {
+    throw error instanceof TypeError ? new Unreachable() : error;
+  }
+}
+
+/**
+ * The JSON of an answer. Throws as `ask` does.
  * @param {string} path
  * @param {{ method?: string, body?: any, signal?: AbortSignal }} [how]
  * @returns {Promise<any>}
  */
 export async function askJson(path, how) {
-  return (await ask(path, how)).json();
+  return reached((await ask(path, how)).json());
 }
 
 /**
@@ -52,7 +73,7 @@ export function inPath(name) {
 }
 
 /**
- * What a server-sent event stream holds, event by event, until it ends.
+ * What a server-sent event stream holds, event by event, until it ends. Throws Unreachable.
  * @param {Response} answer
  * @returns {AsyncGenerator<{ event: string, data: string }>}
  */
@@ -62,7 +83,7 @@ export async function* eventsOf(answer) {
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reached(reader.read());
       if (done) return;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop() ?? "";
@@ -103,7 +124,7 @@ function options({ method, body, signal, headers = {} }, key) {
 
 /** @param {Response} answer */
 async function said(answer) {
-  const text = await answer.text();
+  const text = await reached(answer.text());
   try {
     return JSON.parse(text).detail ?? text;
   } catch {

@@ -74,17 +74,24 @@ export function field(text, control, hint) {
 const [NOTICE_MS, CHARACTER_MS] = [4000, 60];
 
 /**
- * Say something at the edge of the page for as long as it takes to read it.
+ * Say something at the top of the page, for as long as it takes to read it or until it is closed.
  * @param {string} text
  */
 export function notice(text) {
-  const line = h("p", { class: "notice" }, text);
+  const close = {
+    class: "bare",
+    type: "button",
+    title: "Dismiss",
+    "aria-label": "Dismiss",
+    onclick: () => line.remove(),
+  };
+  const line = h("p", { class: "notice" }, h("span", {}, text), h("button", close));
   document.getElementById("notices")?.append(line);
   setTimeout(() => line.remove(), NOTICE_MS + CHARACTER_MS * text.length);
 }
 
 /**
- * Say at the edge of the page what went wrong.
+ * Say at the top of the page what went wrong.
  * @param {unknown} error
  */
 export function tell(error) {

@@ -42,7 +42,7 @@ export function listener(show, tell, begin) {
         }
         tell("The server has stopped.");
       } catch (error) {
-        if (!signal.aborted) tell(`The server can't be reached: ${/** @type {Error} */ (error).message}`);
+        if (!signal.aborted) tell(/** @type {Error} */ (error).message);
       }
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
