@@ -20,7 +20,7 @@ SERIOUS = ("serious", "critical")
 CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
 """Tables that are wider than their places."""
 
-TEXT = "## A list\n\n- `code` and **more**\n\n```python\nprint(1)\n```\n\n| a | b |\n| - | - |\n| 1 | 2 |"
+TEXT = "## A list\n\n- `code` and **more**\n- [ ] todo\n\n```python\nprint(1)\n```\n\n| a | b |\n| - | - |\n| 1 | 2 |"
 
 
 def opened(server: Server, open_page: OpenPage, view: str) -> Page:

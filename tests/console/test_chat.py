@@ -35,6 +35,15 @@ def test_answer_is_markdown_that_does_no_harm(scripted_server: Server, open_page
     assert page.title() == "Chat · mlx-server"
 
 
+def test_boxes_of_a_task_list_are_signs_and_no_answer_has_a_field(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=1, text='- [ ] todo\n- [x] done\n\nYour key: <input type="text" value="?"> please'))
+    answer = answers(page)
+    expect(answer.get_by_role("listitem")).to_have_text(["☐ todo", "☑ done"])
+    expect(answer).to_contain_text("Your key: please")
+    assert answer.locator("input").count() == 0
+
+
 def test_answer_streams_and_tells_how_fast_it_came(scripted_server: Server, open_page: OpenPage) -> None:
     page = open_page(scripted_server)
     say(page, script(tokens=30, interval_s=0.05))

@@ -13,10 +13,13 @@ import { h } from "./dom.js";
 const MOST_COLOURED = 20_000;
 
 const KEPT = {
-  FORBID_TAGS: ["style", "form", "button", "select", "textarea", "dialog", "audio", "video", "svg", "math"],
+  FORBID_TAGS: ["style", "form", "button", "input", "select", "textarea", "dialog", "audio", "video", "svg", "math"],
   FORBID_ATTR: ["style", "id", "name"],
   RETURN_DOM_FRAGMENT: true,
 };
+
+/** Boxes of task lists are signs: nobody can tick them, and a field has no place in an answer. */
+marked.use({ renderer: { checkbox: (/** @type {{ checked: boolean }} */ { checked }) => (checked ? "☑ " : "☐ ") } });
 
 /**
  * Markdown as a fragment of a document that runs nothing and loads nothing.
