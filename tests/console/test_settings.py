@@ -72,6 +72,20 @@ def test_key_is_asked_for_once_and_kept_for_the_tab(launch: Callable[..., Server
     expect(dialog).to_be_visible()
 
 
+def test_key_may_have_any_letters(launch: Callable[..., Server], open_page: OpenPage) -> None:
+    page = open_page(launch(*SCRIPTED, "--api-key", "sésame-öffne-芝麻"))
+    dialog = page.get_by_role("dialog", name="This server wants an API key")
+    said = "It is kept until this tab is closed"
+    for key in ("“sesame”", "sesame\x01", "sésame-öffne-芝麻"):
+        expect(dialog).to_contain_text(said)
+        with page.expect_response("**/v1/models"):
+            dialog.get_by_label("API key").fill(key)
+            page.keyboard.press("Enter")
+        said = "does not know that key"
+    expect(page.get_by_text("Write a message to begin.")).to_be_visible()
+    expect(dialog).to_have_count(0)
+
+
 @pytest.mark.parametrize("knows", ["closedby", "close"])
 def test_key_is_asked_for_until_it_is_given(launch: Callable[..., Server], open_page: OpenPage, knows: str) -> None:
     page = open_page(launch(*SCRIPTED, "--api-key", "sesame"))

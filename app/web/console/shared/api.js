@@ -116,10 +116,18 @@ function options({ method, body, signal, headers = {} }, key) {
     headers: {
       ...headers,
       ...(body === undefined || isForm ? {} : { "Content-Type": "application/json" }),
-      ...(key ? { Authorization: `Bearer ${key}` } : {}),
+      ...(key ? { Authorization: `Bearer ${inHeader(key)}` } : {}),
     },
     signal,
   };
+}
+
+/**
+ * A text as a header holds it, whose characters are bytes: those of UTF-8, as the server compares keys.
+ * @param {string} text
+ */
+function inHeader(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
 }
 
 /** @param {Response} answer */

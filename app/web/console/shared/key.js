@@ -4,6 +4,9 @@ import { fill, h } from "./dom.js";
 
 const PLACE = "api-key";
 
+/** What no header may hold. */
+const CONTROL = /\p{Cc}/gu;
+
 /** @type {Promise<void> | undefined} */
 let asking;
 
@@ -53,7 +56,7 @@ function asked(problem) {
       {
         method: "dialog",
         onsubmit: () => {
-          sessionStorage.setItem(PLACE, input.value.trim());
+          sessionStorage.setItem(PLACE, input.value.replace(CONTROL, "").trim());
           given = true;
           resolve();
         },
