@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from console.pages import script
 from playwright.sync_api import Page, expect
 from support.running.hub import LocalHub, Repo, repo_of, running
 from support.running.servers import Server
@@ -99,9 +100,12 @@ def test_model_of_the_hub_is_found_downloaded_paused_resumed_and_deleted(server:
     row = page.get_by_role("region", name="Models here").get_by_role("row", name=TINY)
     expect(row).to_be_visible()
     expect(found.filter(has_text=TINY)).to_contain_text("is here")
+    choices = page.get_by_label("First model").get_by_role("option")
+    expect(choices.filter(has_text=TINY)).to_have_count(1)
     page.get_by_role("button", name=f"Delete {TINY}").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)
+    expect(choices).to_have_text(["first", "second"])
     expect(page.get_by_role("button", name=f"Download {TINY}")).to_be_visible()
     assert TINY not in [one["id"] for one in server.get("/v1/models").json()["data"]]
 
@@ -115,6 +119,21 @@ def test_two_models_answer_side_by_side(server: Server, open_page: OpenPage) -> 
     expect(answers).to_have_count(2)
     for name in ("first", "second"):
         expect(page.get_by_role("article", name=name)).to_contain_text("3 tokens")
+
+
+def test_comparison_is_stopped_by_the_keyboard(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    expect(page.get_by_label("Second model")).to_have_value("second")
+    page.get_by_label("Prompt for both").fill(script(tokens=100_000, interval_s=0.01))
+    part = page.get_by_role("region", name="Compare")
+    part.get_by_role("button", name="Compare").press("Enter")
+    for name in ("first", "second"):
+        expect(page.get_by_role("article", name=name)).to_contain_text("token token")
+    page.keyboard.press("Enter")
+    for name in ("first", "second"):
+        expect(page.get_by_role("article", name=name)).to_contain_text("stopped")
+    server.wait_stats(active_requests=0)
+    expect(part.get_by_role("button", name="Compare")).to_be_focused()
 
 
 def test_all_of_a_model_is_at_hand_on_a_phone(server: Server, open_page: OpenPage) -> None:

@@ -4,7 +4,9 @@ import { write } from "../chat/answer.js";
 import { makeMessage } from "../chat/message.js";
 import { fill, h } from "../shared/dom.js";
 import { icon } from "../shared/icons.js";
-import { listModels, writes } from "../shared/models.js";
+import { writes } from "../shared/models.js";
+
+/** @typedef {import("../shared/models.js").Model} Model */
 
 export function comparePart() {
   const pickers = ["First model", "Second model"].map((label) => h("select", { "aria-label": label }));
@@ -13,7 +15,7 @@ export function comparePart() {
     "aria-label": "Prompt for both",
     placeholder: "One prompt for both",
   });
-  const go = h("button", { class: "primary" }, icon("compare"), "Compare");
+  const go = h("button", { class: "primary" });
   const places = pickers.map(() => h("div", { class: "answer" }));
   const element = h(
     "section",
@@ -27,27 +29,42 @@ export function comparePart() {
     ),
     h("div", { class: "side-by-side" }, ...places),
   );
-  let ending = new AbortController();
+  /** Ends the answers that are being written. @type {AbortController | undefined} */
+  let ending;
+  /** Names of the models that may be chosen. @type {string[]} */
+  let offered = [];
+  showButton();
 
-  async function enter() {
-    const models = (await listModels()).filter(writes);
+  /** @param {Model[]} models that are here; those that write may be chosen */
+  function offer(models) {
+    const names = models.filter(writes).map((one) => one.name);
+    // A list that is open would close.
+    if (String(names) === String(offered)) return;
+    offered = names;
     pickers.forEach((picker, at) => {
-      const chosen = picker.value || models[Math.min(at, models.length - 1)]?.name;
-      fill(picker, ...models.map(({ name }) => h("option", { value: name, selected: name === chosen }, name)));
+      const chosen = names.includes(picker.value) ? picker.value : names[Math.min(at, names.length - 1)];
+      fill(picker, ...names.map((name) => h("option", { value: name, selected: name === chosen }, name)));
     });
-    element.hidden = !models.length;
+    element.hidden = !names.length;
+  }
+
+  function showButton() {
+    fill(go, icon(ending ? "stop" : "compare"), ending ? "Stop" : "Compare");
   }
 
   /** @param {Event} event */
-  function submit(event) {
+  async function submit(event) {
     event.preventDefault();
+    if (ending) return ending.abort();
     const text = prompt.value.trim();
     if (!text) return;
-    ending.abort();
-    ending = new AbortController();
-    pickers.forEach((picker, at) => answer(picker.value, text, places[at], ending.signal));
+    const { signal } = (ending = new AbortController());
+    showButton();
+    await Promise.all(pickers.map((picker, at) => answer(picker.value, text, places[at], signal)));
+    ending = undefined;
+    showButton();
   }
-  return { element, enter };
+  return { element, offer };
 }
 
 /**
@@ -66,7 +83,8 @@ async function answer(model, prompt, place, signal) {
   try {
     await write(body, message, signal, () => shown.update(message.text || message.reasoning ? "" : "Thinking"));
   } catch (error) {
-    if (!signal.aborted) message.problem = /** @type {Error} */ (error).message;
+    if (signal.aborted) message.end = "stopped";
+    else message.problem = /** @type {Error} */ (error).message;
   }
   shown.update();
 }

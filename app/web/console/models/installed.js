@@ -20,7 +20,7 @@ const HEADS = ["Model", "Type", "State", "Size", "Memory", "Context", "Used", "A
 const MOVING = new Set(["loading", "unloading", "restarting"]);
 const HELD = new Set(["loaded", "restarting"]);
 
-/** @param {(names: string[], limit: number | null) => void} told what is here, and what it may take in bytes */
+/** @param {(models: Model[], limit: number | null) => void} told what is here, and what it may take in bytes */
 export function makeInstalled(told) {
   const rows = h("tbody", {});
   const room = h("div", { class: "room" }, h("p", { class: "waiting" }, "Asking the server"));
@@ -43,10 +43,7 @@ export function makeInstalled(told) {
       fill(problem);
       fill(room, ...memoryOf(ledger));
       fill(rows, ...models.map((model) => row(model, ledger, act)));
-      told(
-        models.map((one) => one.name),
-        ledger.limit,
-      );
+      told(models, ledger.limit);
       if (!models.length)
         fill(
           rows,

@@ -1,6 +1,6 @@
 /** The models view: what is here, what the hub has, and two models side by side. */
 
-import { h, tell } from "../shared/dom.js";
+import { h } from "../shared/dom.js";
 import { comparePart } from "./compare.js";
 import { makeDownloads } from "./downloads.js";
 import { makeHub } from "./hub.js";
@@ -13,7 +13,13 @@ export const modelsView = {
   icon: "models",
   make(place) {
     const hub = makeHub((id) => downloads.start(id));
-    const installed = makeInstalled(hub.compare);
+    const installed = makeInstalled((models, limit) => {
+      hub.compare(
+        models.map((one) => one.name),
+        limit,
+      );
+      compare.offer(models);
+    });
     const downloads = makeDownloads(installed.refresh);
     const compare = comparePart();
     place.append(
@@ -31,7 +37,6 @@ export const modelsView = {
       enter() {
         installed.enter();
         downloads.enter();
-        compare.enter().catch(tell);
       },
       leave() {
         installed.leave();
