@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -126,6 +127,29 @@ def test_refusals_that_nobody_listened_to_are_no_rate(launch: Callable[..., Serv
     expect(turned.locator("strong")).to_have_text("0")
     points = re.findall(r"[ML]\S+ (\S+?)(?=[ML]|$)", path.get_attribute("d") or "")
     assert set(points) == {points[0]}, "none was refused, and none less than none"
+
+
+def test_time_in_another_view_is_as_wide_as_it_was_long(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    page.clock.install()
+    page.reload()
+    plots = page.get_by_role("region", name="The last minutes")
+    expect(plots).to_contain_text("since this view was opened")
+    path, axis = plots.locator("path").first, plots.locator(".axis").first
+    expect(path).to_have_attribute("d", re.compile("^M"))
+    expect(axis).to_have_text(re.compile("^1 min ago *now$"))
+    page.get_by_role("link", name="Settings").click()
+    page.clock.fast_forward("03:00")
+    page.get_by_role("link", name="Now").click()
+    expect(axis).to_have_text(re.compile("^4 min ago *now$"))
+    expect(path).to_have_attribute("d", re.compile("^M[^M]*M[^M]*$"))
+    places = [float(x) for x in re.findall(r"[ML](\S+) ", path.get_attribute("d") or "")]
+    assert places[-1] == 300
+    assert max(after - before for before, after in itertools.pairwise(places)) >= 300 * 3 / 4 - 0.2
+    page.get_by_role("link", name="Settings").click()
+    page.clock.fast_forward("05:00")
+    page.get_by_role("link", name="Now").click()
+    expect(axis).to_have_text(re.compile("^1 min ago *now$"))
 
 
 def test_narrow_page_scrolls_only_its_tables(server: Server, open_page: OpenPage) -> None:

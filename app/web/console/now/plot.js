@@ -4,8 +4,11 @@ import { fill, h, svg } from "../shared/dom.js";
 
 const [WIDTH, HEIGHT, EDGE] = [300, 72, 3];
 
-/** Points that are drawn, one for each event: the plot is so wide at first and grows to so many. */
-const [FEW, MOST] = [60, 300];
+/** How many minutes a plot shows at most: one at first, and one more whenever its points are older. */
+const MOST_MINUTES = 5;
+const MINUTE_MS = 60_000;
+
+/** @typedef {{ at: number, values: (number | null)[] }} Point `at` is in milliseconds, of the same clock as all others */
 
 /**
  * A plot that grows by a point with each state.
@@ -14,59 +17,65 @@ const [FEW, MOST] = [60, 300];
  * @param {(value: number) => string} text
  */
 export function makePlot(title, names, text) {
-  /** @type {(number | null)[][]} */
-  const lines = names.map(() => []);
+  /** @type {Point[]} */
+  let points = [];
   const caption = h("figcaption", {});
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  const element = h("figure", { class: "plot" }, caption, drawing);
+  const left = h("span", {});
+  const axis = h("small", { class: "axis" }, left, h("span", {}, "now"));
+  const element = h("figure", { class: "plot" }, caption, drawing, axis);
   show();
 
   /** @param {(number | null)[]} values one for each line; null where there is none */
   function add(values) {
-    lines.forEach((line, at) => {
-      line.push(values[at] ?? null);
-      if (line.length > MOST) line.shift();
-    });
+    const at = Date.now();
+    // Later ones are of a clock that was put back.
+    const recent = points.filter((point) => point.at <= at && at - point.at < MOST_MINUTES * MINUTE_MS);
+    points = [...recent, { at, values }];
     show();
   }
 
   /** Leave a gap in lines that have begun. */
   function skip() {
-    if (lines[0].length) add([]);
+    if (points.length) add(names.map(() => null));
   }
 
   function show() {
-    const most = Math.max(...lines.flat().map((value) => value ?? 0), 1e-9);
-    const last = lines.map((line) => line.at(-1) ?? null);
+    const now = points.at(-1)?.at ?? 0;
+    const minutes = Math.floor((now - (points[0]?.at ?? 0)) / MINUTE_MS) + 1;
+    const known = points.flatMap(({ values }) => values.map((value) => value ?? 0));
+    const most = Math.max(...known, 1e-9);
+    const last = points.at(-1)?.values ?? names.map(() => null);
     const said = last.map((value, at) => [names[at], value === null ? "–" : text(value)].filter(Boolean).join(" "));
-    const isEmpty = lines.flat().every((value) => !value);
+    const isEmpty = known.every((value) => !value);
+    const place = (/** @type {Point} */ { at }) => WIDTH * (1 - (now - at) / (minutes * MINUTE_MS));
+    const line = (/** @type {number} */ at) => points.map((point) => ({ x: place(point), value: point.values[at] }));
+    fill(left, `${minutes} min ago`);
     fill(
       caption,
       h("span", {}, title),
       !isEmpty && h("small", {}, `highest ${text(most)}`),
       ...said.map((one, at) => h("strong", { class: `line-${at}` }, one)),
     );
-    fill(drawing, ...lines.map((line, at) => svg("path", { d: path(line, most), class: `line-${at}` })));
+    fill(drawing, ...names.map((_, at) => svg("path", { d: path(line(at), most), class: `line-${at}` })));
   }
   return { element, add, skip };
 }
 
 /**
- * The path of a line, with gaps where there are no values; the newest point is at the right.
- * @param {(number | null)[]} values
+ * The path of a line, with gaps where there are no values.
+ * @param {{ x: number, value: number | null }[]} points
  * @param {number} most what is at the top
  */
-function path(values, most) {
-  const step = WIDTH / (Math.max(values.length, FEW) - 1);
-  const from = WIDTH - (values.length - 1) * step;
+function path(points, most) {
   let pen = "M";
-  return values
-    .map((value, at) => {
+  return points
+    .map(({ x, value }) => {
       if (value === null) {
         pen = "M";
         return "";
       }
-      const point = `${pen}${(from + at * step).toFixed(1)} ${(HEIGHT - EDGE - ((HEIGHT - 2 * EDGE) * value) / most).toFixed(1)}`;
+      const point = `${pen}${x.toFixed(1)} ${(HEIGHT - EDGE - ((HEIGHT - 2 * EDGE) * value) / most).toFixed(1)}`;
       pen = "L";
       return point;
     })

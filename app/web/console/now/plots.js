@@ -19,6 +19,7 @@ export function makePlots() {
   const element = h(
     "section",
     { class: "card plots", "aria-label": "The last minutes" },
+    h("header", {}, h("h2", {}, "The last minutes"), h("small", {}, "since this view was opened")),
     ...plots.map((plot) => plot.element),
   );
 
