@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ def run(
                 with closing(StartDisplay(bar_console(), url)) as display:
                     root = stack.enter_context(own_server(model, [], told_by(display, names_of(model)[-1])))
                 name = model
+            elif name != model and not os.path.exists(os.path.expanduser(model)):
+                Console(stderr=True).print(f"{name} answers, at {root}.", style="dim", markup=False, soft_wrap=True)
             chat = Chat(root, name, api_key, {key: value for key, value in options.items() if value is not None})
             chat.instruct(system)
             for picture in image or ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +11,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -34,14 +37,32 @@ class ModelIds(msgspec.Struct, frozen=True):
     data: tuple[ModelId, ...]
 
 
+class ModelPath(msgspec.Struct, frozen=True):
+    """Where a server has a model, as `/v1/models/{name}` says it."""
+
+    path: str | None = None
+
+
 def served(root: str, api_key: str | None, timeout_s: float, model: str) -> str | None:
     """What a running server calls a model; None if it does not serve it, or none runs there. Raises ServerProblem if it
-    refuses to tell."""
+    refuses to tell.
+
+    A model on this machine is served under its last part only from the same files.
+    """
     try:
-        names = [one.id for one in get(f"{root}/v1/models", api_key, timeout_s, ModelIds).data]
+        names = {one.id for one in get(f"{root}/v1/models", api_key, timeout_s, ModelIds).data}
+        if model in names:
+            return model
+        name = names_of(model)[-1]
+        if name not in names:
+            return None
+        place = os.path.expanduser(model)
+        if not os.path.exists(place):
+            return name
+        there = get(f"{root}/v1/models/{quote(name)}", api_key, timeout_s, ModelPath).path
     except NoServer:
         return None
-    return next((name for name in names if name in names_of(model)), None)
+    return name if there is not None and Path(there).resolve() == Path(place).resolve() else None
 
 
 def names_of(model: str) -> tuple[str, str]:

@@ -80,11 +80,11 @@ class ModelView:
 
     @property
     def path(self) -> str | None:
-        """Where its files are."""
-        if self.row is not None and self.row.path is not None:
-            return self.row.path
+        """Where its files are: its settings know best, as the registry's row may be of another model of that name."""
         path = Path(self.settings.path).expanduser()
-        return str(path.absolute()) if path.exists() else None
+        if path.exists():
+            return str(path.absolute())
+        return self.row.path if self.row is not None else None
 
     @property
     def size_bytes(self) -> int | None:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,22 @@ def test_a_server_of_ones_own_is_started_and_ended(tiny_model: Callable[[str], P
     assert done.stdout.strip()
     left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
     assert left == []
+
+
+@pytest.mark.model
+def test_another_model_of_the_same_last_name_is_not_asked(
+    launch: Callable[..., Server], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    here, there = (shutil.copytree(tiny_model("llama"), tmp_path / name / "model") for name in ("a", "b"))
+    server = launch("--model-path", here)
+    assert piped("run", there, "hi", "--max-tokens", 2, "--url", server.url).returncode == 0
+    assert server.get("/v1/models/model").json()["use_count"] == 0
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "model").symlink_to(here)
+    for asked, told in ((tmp_path / "link" / "model", ""), ("author/model", f"model answers, at {server.root}.\n")):
+        done = piped("run", asked, "hi", "--max-tokens", 2, "--url", server.url)
+        assert (done.returncode, done.stderr) == (0, told)
+    assert server.get("/v1/models/model").json()["use_count"] == 2
 
 
 @pytest.mark.model
