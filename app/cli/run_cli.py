@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
@@ -54,7 +55,11 @@ def run(
 
     options = {"max_tokens": max_tokens, "temperature": temperature}
     words = " ".join(prompt or ())
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     piped = "" if sys.stdin.isatty() else sys.stdin.read()
+    if "\0" in piped:
+        fail("what is piped is no text: it has NUL bytes.")
     try:
         with ExitStack() as stack:
             root = root_of(url)

@@ -49,6 +49,7 @@ class Chat:
 
     def instruct(self, text: str) -> None:
         """Make this the system message, in place of another; an empty one takes it away."""
+        text = sendable(text)
         rest = [message for message in self.messages if message["role"] != "system"]
         self.messages = [*([{"role": "system", "content": text}] if text else []), *rest]
 
@@ -71,9 +72,9 @@ class Chat:
     def say(self, text: str) -> Iterator[Piece]:
         """The answer to a turn, piece by piece. What has come of it is kept, also if nobody reads on; a turn without an
         answer is not. Raises ServerProblem."""
-        content: Any = text
+        content: Any = sendable(text)
         if self._pictures:
-            content = [{"type": "text", "text": text}, *map(picture_part, self._pictures)]
+            content = [{"type": "text", "text": content}, *map(picture_part, self._pictures)]
         self.messages.append({"role": "user", "content": content})
         self.usage = Usage()
         said: list[str] = []
@@ -119,6 +120,11 @@ class Chat:
                 yield Piece(thought, thought=True)
             if text := delta.get("content"):
                 yield Piece(text)
+
+
+def sendable(text: str) -> str:
+    """Words of a command line, where what is in no UTF-8 comes as surrogates, which can't be sent."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[bytes]:

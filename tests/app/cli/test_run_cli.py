@@ -30,6 +30,20 @@ def piped(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str
     return subprocess.run(words, input=said, capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
+@pytest.mark.parametrize("is_piped", [True, False])
+def test_what_is_in_no_utf_8_is_said_all_the_same(scripted: Server, is_piped: bool) -> None:
+    said = b'{"tokens": 1, "text": "caf\xe9"}'
+    command = [*COMMAND, "run", "parrot", "--system", b"\xe9", "--url", scripted.url, *([] if is_piped else [said])]
+    done = subprocess.run(command, input=said if is_piped else b"", capture_output=True, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "caf\ufffd\n", b"")
+
+
+def test_what_is_piped_and_no_text_is_refused_in_a_line() -> None:
+    done = piped("run", "parrot", said="\x7fELF\0")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr == "Error: what is piped is no text: it has NUL bytes.\n"
+
+
 class Person:
     """Somebody at a terminal."""
 
