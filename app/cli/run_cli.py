@@ -135,8 +135,11 @@ def lines(console: Console) -> Iterator[str]:
     while True:
         try:
             line = console.input("[bold]> [/bold]").strip()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
+        except KeyboardInterrupt:
+            console.print("\n/bye or Ctrl-D ends.", style="dim", highlight=False)
+            continue
         if line:
             yield line
 

@@ -180,6 +180,18 @@ def test_ctrl_c_ends_the_answer_alone_and_a_closed_terminal_the_server_too() -> 
     assert psutil.wait_procs(family, 10)[1] == []
 
 
+def test_ctrl_c_at_the_prompt_takes_the_line_back_and_ctrl_d_ends(scripted: Server) -> None:
+    person = Person("run", "parrot", "--url", scripted.url)
+    person.sees("/help")
+    person.sees("> ")
+    person.types("half\x03", end="")
+    person.sees("/bye or Ctrl-D ends.")
+    person.types(json.dumps({"tokens": 2}))
+    person.sees("2 tokens")
+    person.types("\x04", end="")
+    assert person.ends() == 0
+
+
 def test_answer_longer_than_the_terminal_is_there_once(scripted: Server) -> None:
     person = Person("run", "parrot", "--url", scripted.url, lines=10)
     person.sees("/help")
