@@ -175,7 +175,8 @@ def answer(chat: Chat, text: str) -> None:
 
 
 class End:
-    """The last lines of what is drawn, as many as the terminal shows: what has left it above can't be drawn again."""
+    """The last lines of what is drawn, as many as the terminal shows: what has left it above can't be drawn again.
+    They leave room for what the terminal says of Ctrl-C."""
 
     def __init__(self, whole: RenderableType) -> None:
         self._whole = whole
@@ -183,7 +184,9 @@ class End:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         from rich.segment import Segment
 
-        lines = console.render_lines(self._whole, options.update(height=None), pad=False)
+        from mlx_server.app.terminal.bars import narrower
+
+        lines = console.render_lines(self._whole, narrower(options), pad=False)
         for line in lines[-max(1, console.height - 2) :]:
             yield from (*line, Segment.line())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
@@ -15,6 +15,10 @@ STILL = ("dumb", "unknown")
 BAR_WIDTH = 40
 ROOMY = 80
 """From so many columns on, figures stand beside a bar's name and share."""
+ECHO = len("^C")
+"""Columns that stay free where lines are drawn anew: what the terminal says of Ctrl-C would wrap behind a full line,
+and another one than the last be taken away.
+"""
 
 
 class NameColumn(ProgressColumn):
@@ -23,6 +27,29 @@ class NameColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Part of rich."""
         return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+def narrower(options: ConsoleOptions) -> ConsoleOptions:
+    """For what is drawn anew while the terminal may say ^C behind it."""
+    return options.update(width=max(1, options.max_width - ECHO), height=None)
+
+
+class Narrower:
+    """Something drawn so."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._whole, narrower(options))
+
+
+class Bars(Progress):
+    """Bars behind which there is room for what the terminal says of Ctrl-C."""
+
+    def get_renderable(self) -> RenderableType:
+        """Part of rich."""
+        return Narrower(super().get_renderable())
 
 
 def bar_console() -> Console:
@@ -41,7 +68,7 @@ def bars(
     are never drawn where the console is no terminal. `pace_s`: the pace is that of so many seconds."""
     bar = BarColumn(bar_width=None, table_column=Column(max_width=BAR_WIDTH))
     more = figures if console.width >= ROOMY else ()
-    return Progress(
+    return Bars(
         *before,
         NameColumn(),
         bar,

@@ -48,11 +48,18 @@ class Person:
     """Somebody at a terminal."""
 
     def __init__(
-        self, *arguments: object, term: str = "xterm", lines: int = 24, env: Mapping[str, str] | None = None
+        self,
+        *arguments: object,
+        term: str = "xterm",
+        lines: int = 24,
+        columns: int = 100,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.seen = ""
         self._here, there = pty.openpty()
-        termios.tcsetwinsize(there, (lines, 100))
+        self._screen = pyte.Screen(columns, lines)
+        self._drawn = pyte.Stream(self._screen)
+        termios.tcsetwinsize(there, (lines, columns))
         environment = {**os.environ, "TERM": term, **(env or {})}
         for size in ("LINES", "COLUMNS"):  # of the terminal that the tests themselves run in, if any
             environment.pop(size, None)
@@ -84,10 +91,17 @@ class Person:
         """What it says next, if anything; whether it may say more."""
         if select.select([self._here], [], [], 0.2)[0]:
             try:
-                self.seen += os.read(self._here, 65536).decode(errors="replace")
+                read = os.read(self._here, 65536).decode(errors="replace")
             except OSError:  # the other end is closed
                 return False
+            self.seen += read
+            self._drawn.feed(read)
         return True
+
+    @property
+    def shown(self) -> str:
+        """What stands on the screen."""
+        return "\n".join(self._screen.display)
 
     def types(self, text: str, end: str = "\n") -> None:
         self.seen = ""
@@ -180,7 +194,7 @@ def test_ctrl_c_ends_the_answer_alone_and_a_closed_terminal_the_server_too() -> 
     assert psutil.wait_procs(family, 10)[1] == []
 
 
-def test_ctrl_c_at_the_prompt_takes_the_line_back_and_ctrl_d_ends(scripted: Server) -> None:
+def test_ctrl_c_at_the_prompt_takes_the_line_back(scripted: Server) -> None:
     person = Person("run", "parrot", "--url", scripted.url)
     person.sees("/help")
     person.sees("> ")
@@ -188,8 +202,37 @@ def test_ctrl_c_at_the_prompt_takes_the_line_back_and_ctrl_d_ends(scripted: Serv
     person.sees("/bye or Ctrl-D ends.")
     person.types(json.dumps({"tokens": 2}))
     person.sees("2 tokens")
-    person.types("\x04", end="")
+    person.types("/bye")
     assert person.ends() == 0
+
+
+def test_answer_that_ctrl_c_ends_is_there_once(scripted: Server, tmp_path: Path) -> None:
+    person = Person("run", "parrot", "--url", scripted.url, columns=80)
+    person.sees("/help")
+    # What is typed, and may stand there twice, is spelled otherwise.
+    person.types('{"tokens": 10000, "interval_s": 0.05, "text": "\\u0073aid "}')
+    person.sees("said said")
+    person.types("\x03", end="")
+    person.sees("stopped after")
+    person.types(f"/save {tmp_path / 'talk.md'}")
+    person.sees("Written to")
+    assert person.shown.count("said") == (tmp_path / "talk.md").read_text().count("said")
+    person.types("/bye")
+    assert person.ends() == 0
+
+
+@pytest.mark.model
+def test_ctrl_c_leaves_no_bar_of_a_download_behind(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    slow = repo_of(tiny_model("llama"), "mlx-community/a-name-that-is-much-too-long-for-a-narrow-terminal", pause_s=5.0)
+    with running(LocalHub(slow)) as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_TOKEN": ""}
+        person = Person("pull", slow.id, columns=80, env=env)
+        person.sees(" kB")
+        assert "━" in person.shown
+        person.types("\x03", end="")
+        assert person.ends() == 130
+    assert "Interrupted." in person.shown
+    assert "━" not in person.shown
 
 
 def test_answer_longer_than_the_terminal_is_there_once(scripted: Server) -> None:
