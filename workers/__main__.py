@@ -19,7 +19,7 @@ from pathlib import Path
 from mlx_server.schemas.internal import messages
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.process import WorkerProcess
-from mlx_server.workers.log_lines import LineFormatter
+from mlx_server.workers.log_lines import LineFormatter, quieten
 from mlx_server.workers.parent.starts import told
 
 SEND_BUFFER_BYTES = 1 << 13
@@ -41,6 +41,7 @@ async def serve(sock: socket.socket, log_level: str, cache_dir: Path, model_type
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("worker", "json", worker.request_id))
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
+    quieten()
     channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
     worker.attach(channel)
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

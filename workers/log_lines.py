@@ -16,6 +16,16 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that is being worked on, where each has a task of its own."""
 
 
+CHATTY = ("httpcore2", "httpx2", "python_multipart")
+"""Their lines tell of each request that is made, and name the hosts of clients' URLs."""
+
+
+def quieten() -> None:
+    """Have libraries that tell of every step log only what is wrong."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 class LineFormatter(logging.Formatter):
     """A process' lines. What is logged with `extra=about(...)` or within a request's task tells whose it is.
 

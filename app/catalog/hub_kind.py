@@ -15,7 +15,9 @@ from mlx_server.workers.hub.errors import NothingToServe, hub_errors
 def kind_on_hub(repo_id: str, access: HubAccess) -> Kind:
     """As its configuration says, which goes to the hub's cache. Raises HubError, in bounded time."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import disable_progress_bars
 
+    disable_progress_bars()
     check_hub_id(repo_id)
     with hub_errors(repo_id):
         info = access.api().model_info(repo_id)

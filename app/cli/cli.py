@@ -172,7 +172,7 @@ def serve(starts: WorkerStarts, settings: Settings, reread: Callable[[], Setting
 
     from mlx_server.app.cli.console import ConsoleHandler
     from mlx_server.app.cli.runner import AddressError, listen, run, tell_if_open
-    from mlx_server.workers.log_lines import LineFormatter
+    from mlx_server.workers.log_lines import LineFormatter, quieten
 
     # Where programs read the log, they read all that is told to people there.
     people = settings.log_format == "text"
@@ -180,9 +180,7 @@ def serve(starts: WorkerStarts, settings: Settings, reread: Callable[[], Setting
     handler.setFormatter(LineFormatter("server", settings.log_format))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     display = stderr if people else Console(stderr=True, quiet=True)
-    # Its debug messages name the hosts of clients' URLs.
-    for chatty in ("httpcore2", "python_multipart"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    quieten()
     try:
         sock = listen(settings.host, settings.port)
     except AddressError as error:

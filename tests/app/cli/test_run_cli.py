@@ -273,6 +273,21 @@ def test_download_of_ones_own_server_is_a_bar_that_moves(tiny_model: Callable[[s
 
 
 @pytest.mark.model
+def test_launch_from_the_hub_shows_no_steps_of_the_hubs_client(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    repo = repo_of(tiny_model("llama"), "mlx-community/tiny-llama")
+    with running(LocalHub(repo)) as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_TOKEN": ""}
+        person = Person("launch", repo.id, "--port", "0", env=env)
+        person.sees("Ready")
+        person.process.terminate()
+        assert person.ends() == 0
+    assert "|█" not in person.seen
+    assert "HTTP Request" not in person.seen
+
+
+@pytest.mark.model
 def test_a_model_that_can_not_be_served_is_told_of(tmp_path: Path) -> None:
     done = piped("run", tmp_path, "hi", "--url", "http://127.0.0.1:9")
     assert done.returncode != 0
