@@ -62,3 +62,9 @@ PIPELINES: dict[ModelType, str] = {
 def model_type_of(pipeline: str | None) -> str | None:
     """Our word for one of these pipelines; another one stays as it is."""
     return next((model_type for model_type, name in PIPELINES.items() if name == pipeline), pipeline)
+
+
+def flag_word(told: str) -> str:
+    """Our word for what MLX-GUI or the hub's search calls a model; another one stays as it is."""
+    served = {word: model_type for model_type, word in MLX_GUI_TYPES.items() if model_type != "scripted"}
+    return {**served, "multimodal": "vlm"}.get(told, told)

@@ -52,6 +52,7 @@ def search(
 
     Example: mlx-server models search qwen3 --limit 5
     """
+    from mlx_server.app.cli.console import table_console
     from mlx_server.app.hub.discovery import Hub
     from mlx_server.workers.hub.errors import HubError
 
@@ -65,7 +66,8 @@ def search(
     if as_json:
         typer.echo(json.dumps([facts_of(model) for model in found], indent=2))
         return
-    Console(soft_wrap=True).print(table_of(found) if found else "No models found.")
+    console = table_console()
+    console.print(table_of(found, console) if found else "No models found.")
 
 
 def pull(
@@ -226,15 +228,18 @@ def facts_of(model: HubModel) -> dict[str, Any]:
     }
 
 
-def table_of(models: Sequence[HubModel]) -> Table:
+def table_of(models: Sequence[HubModel], console: Console) -> Table:
     """Models for people."""
+    from mlx_server.app.catalog.kinds import flag_word
     from mlx_server.app.machine.sizes import people_count, size
+    from mlx_server.app.terminal.model_tables import fitting
 
-    table = Table("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
+    columns = ("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
+    lines = []
     for model in models:
-        table.add_row(
+        cells = (
             model.id,
-            model.model_type,
+            flag_word(model.model_type),
             "-" if model.size_bytes is None else size(model.size_bytes),
             people_count(model.parameters) if model.parameters else "-",
             model.quantisation or "-",
@@ -242,7 +247,8 @@ def table_of(models: Sequence[HubModel]) -> Table:
             f"{model.likes:,}",
             f"{model.updated_at:%Y-%m-%d}" if model.updated_at else "-",
         )
-    return table
+        lines.append(cells)
+    return fitting(columns, lines, console)
 
 
 def fail(message: str) -> NoReturn:

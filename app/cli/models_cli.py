@@ -48,7 +48,8 @@ def list_models(
     if as_json:
         typer.echo(json.dumps([object_of(model) for model in models], indent=2))
     else:
-        table_console().print(table_of(models) if models else "No models there.")
+        console = table_console()
+        console.print(table_of(models, console) if models else "No models there.")
     for problem in scan.unreadable:
         Console(stderr=True).print(problem, markup=False, highlight=False, soft_wrap=True, style="dim")
 

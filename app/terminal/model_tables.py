@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mlx_server.app.machine.sizes import memory_size, people_count, size
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow
 
+COLUMNS = ("name", "type", "architecture", "weights", "parameters", "held as", "context", "used", "where")
 
-def table_of(models: Iterable[ModelRow]) -> Table:
+
+def fitting(columns: Sequence[str], lines: Sequence[Sequence[str]], console: Console) -> Table:
+    """As many of the columns, from the left, as stand whole on the terminal; all of them where there is none. The first
+    one is folded where even that is too wide."""
+    roomy = console.options.update(width=1_000_000)
+    for count in range(len(columns), 0, -1):
+        table = Table(box=SIMPLE)
+        for column in columns[:count]:
+            table.add_column(column, overflow="fold")
+        for cells in lines:
+            table.add_row(*map(escape, cells[:count]))
+        if not console.is_terminal or table.__rich_measure__(console, roomy).maximum <= console.width:
+            break
+    return table
+
+
+def table_of(models: Iterable[ModelRow], console: Console) -> Table:
     """A line for each."""
-    table = Table(box=SIMPLE)
-    for column in ("name", "type", "architecture", "weights", "parameters", "held as", "context", "used", "where"):
-        table.add_column(column, overflow="fold")
+    lines = []
     for model in models:
         cells = (
             ", ".join((model.name, *model.aliases)),
@@ -30,8 +46,8 @@ def table_of(models: Iterable[ModelRow]) -> Table:
             f"{model.last_used_at:%Y-%m-%d}" if model.last_used_at else "-",
             model.path or "not on this machine",
         )
-        table.add_row(*map(escape, cells))
-    return table
+        lines.append(cells)
+    return fitting(COLUMNS, lines, console)
 
 
 def lines_of(model: ModelRow) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ import pyte
 import pytest
 from support.running.hub import LocalHub, repo_of, running
 from support.running.servers import ROOT, SCRIPTED, Server
+from support.tiny.folders import make_snapshot
 
 COMMAND = (sys.executable, "-m", "mlx_server.app")
 
@@ -340,3 +341,17 @@ def test_launch_takes_a_model_without_a_flag(tmp_path: Path) -> None:
     done = piped("launch", tmp_path / "nothing")
     assert done.returncode == 3
     assert "nothing" in done.stderr
+
+
+@pytest.mark.model
+def test_tables_of_models_name_them_whole_on_a_narrow_terminal(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    repo = repo_of(tiny_model("llama"), "mlx-community/Qwen2.5-Coder-14B-Instruct-4bit")
+    make_snapshot(tmp_path, repo.id, "abc")
+    with running(LocalHub(repo)) as hub:
+        for command, *more in (("search", "Qwen"), ("list", "--data-dir", tmp_path / "data")):
+            env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_TOKEN": ""}
+            person = Person(command, *more, columns=80, env=env)
+            assert person.ends() == 0
+            assert re.search(rf"{repo.id} +lm ", person.shown), person.shown
