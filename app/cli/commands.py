@@ -21,6 +21,9 @@ MEANT = {
     **dict.fromkeys(("chat", "generate"), "mlx-server run MODEL"),
     "status": "mlx-server ps",
     **dict.fromkeys(("watch", "monitor"), "mlx-server top"),
+    **dict.fromkeys(("stop", "quit", "kill"), "Ctrl-C, or mlx-server service remove"),
+    "help": "mlx-server --help",
+    "version": "mlx-server --version",
 }
 """What people ask for who know other programs, and what it is here."""
 

@@ -181,6 +181,9 @@ def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object],
         ("chat", "mlx-server run MODEL"),
         ("status", "mlx-server ps"),
         ("monitor", "mlx-server top"),
+        ("stop", "Ctrl-C, or mlx-server service remove"),
+        ("help", "mlx-server --help"),
+        ("version", "mlx-server --version"),
     ],
 )
 def test_command_of_another_program_is_told_what_it_is_here(command: str, meant: str) -> None:
