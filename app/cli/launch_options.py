@@ -118,8 +118,12 @@ def model_kind(given: str) -> ModelKind:
     try:
         return ModelKind(given)
     except ValueError:
-        kinds = ", ".join(repr(kind.value) for kind in ModelKind if kind is not ModelKind.SCRIPTED)
-        raise typer.BadParameter(f"{given!r} is not one of {kinds}.") from None
+        raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, model_kinds('')))}.") from None
+
+
+def model_kinds(begun: str) -> list[str]:
+    """Types of models for people whose names begin so."""
+    return [kind.value for kind in ModelKind if kind is not ModelKind.SCRIPTED and kind.value.startswith(begun)]
 
 
 def state_bits(given: str) -> StateBits:
@@ -225,6 +229,7 @@ ModelType = Annotated[
         default="what its files say",
         metavar="lm|vlm|embeddings|rerank|audio|image",
         parser=model_kind,
+        autocompletion=model_kinds,
     ),
 ]
 ModelName = Annotated[

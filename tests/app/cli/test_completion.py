@@ -44,6 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("to", {"top"}),
         ("launch --model-ty", {"--model-type"}),
         ("models s", {"show", "search"}),
+        ("launch --model-type ''", {"lm", "vlm", "embeddings", "rerank", "audio", "image"}),
     ],
 )
 def test_commands_and_flags_are_completed(home: Path, words: str, completed: set[str]) -> None:
