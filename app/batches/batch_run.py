@@ -118,7 +118,7 @@ class BatchRun:
     async def run(self) -> None:
         """Bring it to its end. Raises sqlite3.Error or OSError where the disk refuses, and may be run again."""
         try:
-            if self.batch.in_progress is None:
+            if self._is_unknown:
                 await self._validate()
             if self.batch.status == "in_progress":
                 await self._work()
@@ -128,6 +128,13 @@ class BatchRun:
                 await self._store.record(self.batch, self._outcomes)
         self.batch = await self._store.fresh(self.batch)
         await self._end()
+
+    @property
+    def _is_unknown(self) -> bool:
+        """Whether its lines are still to be read: one of Anthropic's has a result for each, also if it is cancelled."""
+        batch = self.batch
+        untouched = batch.in_progress is None and not batch.output_bytes
+        return batch.status == "validating" or (batch.status == "cancelling" and batch.anthropic and untouched)
 
     async def _validate(self) -> None:
         await self._store.forget_lines(self.batch)

@@ -18,7 +18,7 @@ from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchGone, BatchStore
 from mlx_server.app.batches.calls import Call
 from mlx_server.app.batches.room import deployment_of, free_places, is_loaded, name_of, rest_s
-from mlx_server.app.batches.rows import PendingLine, StoredBatch
+from mlx_server.app.batches.rows import UNFINISHED, PendingLine, StoredBatch
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import Credential
@@ -72,11 +72,12 @@ class BatchRunner:
 
     async def look_at(self, batch: StoredBatch) -> None:
         """A batch is new, or is to end."""
-        if (run := self._runs.get(batch.number)) is not None:
-            with contextlib.suppress(BatchGone):  # then it had ended
-                run.refresh(await self._store.fresh(batch))
-        elif self._lock is not None:
-            self._begin(batch)
+        with contextlib.suppress(BatchGone):  # then it had ended
+            fresh = await self._store.fresh(batch)
+            if (run := self._runs.get(batch.number)) is not None:
+                run.refresh(fresh)
+            elif self._lock is not None and fresh.status in UNFINISHED:
+                self._begin(fresh)
 
     def waiting_for(self, batch: StoredBatch) -> WaitingFor | None:
         """Why no line of a batch runs; None if some do, or if another server runs it."""

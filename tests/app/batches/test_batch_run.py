@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,9 @@ import pytest
 from support.batches import good, made, opened
 
 from mlx_server.app.batches.batch_run import BatchRun
-from mlx_server.app.batches.batch_store import INPUT, BatchStore
+from mlx_server.app.batches.batch_store import INPUT, OUTPUT, BatchStore
 from mlx_server.app.batches.calls import MOST_ATTEMPTS, Call, LineAnswer
-from mlx_server.app.batches.rows import PendingLine, StoredBatch
+from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
 from mlx_server.app.http.keys import Credential
 from mlx_server.schemas.openai.stored.batches import BatchError
 
@@ -23,12 +25,31 @@ SOON_S = 30.0
 
 class Store(BatchStore):
     """A store beside which another server cancels a batch at a moment of its validation, or whose disk has a bad one
-    while lines are run."""
+    while lines are run, or is full when a batch ends."""
 
     cancelled: StoredBatch | None = None
     run: BatchRun | None = None
     unreadable = 0
     """How often the input can't be read once lines are run."""
+    room: int | None = None
+    """How often results can be kept, or lines be forgotten, before the disk is full once."""
+
+    def fill(self) -> None:
+        """Take some of the room that there is."""
+        if self.room is not None:
+            self.room, full = (self.room - 1, False) if self.room else (None, True)
+            if full:
+                raise sqlite3.OperationalError("database or disk is full")
+
+    async def record(self, batch: StoredBatch, outcomes: Sequence[Outcome]) -> None:
+        """Keep them, if it can."""
+        self.fill()
+        await super().record(batch, outcomes)
+
+    async def forget_lines(self, batch: StoredBatch) -> None:
+        """Forget them, if it can."""
+        self.fill()
+        await super().forget_lines(batch)
 
     def path(self, batch: StoredBatch, name: str) -> Path:
         """Where a file lies, or where none does."""
@@ -93,6 +114,49 @@ def test_cancel_at_the_end_of_validation_is_heeded(store: Store) -> None:
         await finished(run)
         end = await store.fresh(batch)
         assert (end.status, end.done) == ("cancelled", 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 3])
+def test_batch_that_is_cancelled_before_it_begins_ends_once_wherever_the_disk_is_full(store: Store, room: int) -> None:
+    """Of 600 lines, which are kept in two parts, each has one result."""
+
+    async def scenario() -> None:
+        batch = await made(store, 600, anthropic=True, total=600)
+        await store.cancel(batch.id, batch.owner, anthropic=True)
+        store.room = room
+        batch = await store.fresh(batch)
+        with pytest.raises(sqlite3.OperationalError):
+            await finished(run_of(batch, store))
+        await finished(run_of(await store.fresh(batch), store))
+        end = await store.fresh(batch)
+        assert (end.status, end.done, end.wrong) == ("cancelled", 0, 0)
+        results = [json.loads(line) for line in store.path(end, OUTPUT).read_bytes().splitlines()]
+        assert [one["result"]["type"] for one in results] == ["canceled"] * 600
+        assert {one["custom_id"] for one in results} == {str(number) for number in range(600)}
+        assert await store.to_do(batch, None, 1) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("end", "room"), [("cancelled", 0), ("failed", 1)])
+def test_end_before_the_beginning_is_one_where_the_disk_is_full(store: Store, end: str, room: int) -> None:
+    async def scenario() -> None:
+        batch = await made(store, 3)
+        if end == "cancelled":
+            await store.cancel(batch.id, batch.owner)
+        else:
+            store.path(batch, INPUT).write_bytes(b"{nonsense\n")
+        store.room = room
+        batch = await store.fresh(batch)
+        with pytest.raises(sqlite3.OperationalError):
+            await finished(run_of(batch, store))
+        ended = await store.fresh(batch)
+        await finished(run_of(ended, store))
+        assert ended.status == end
+        assert await store.fresh(batch) == ended
+        assert not store.path(batch, INPUT).exists()
 
     asyncio.run(scenario())
 
