@@ -102,7 +102,7 @@ class BatchRun:
 
     def start(self, line: PendingLine) -> None:
         """Run the line that is ready."""
-        if line.line in self._suspected:
+        if self._suspects and line is self._suspects[0][2]:
             heapq.heappop(self._suspects)
         else:
             self._ahead.popleft()

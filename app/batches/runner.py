@@ -90,7 +90,11 @@ class BatchRunner:
         self._tasks.spawn(self._look_for_work())
         while True:
             self._wake.clear()
-            await self._fill()
+            try:
+                await self._fill()
+            except Exception:  # every batch would stand still until the next start
+                log.exception("batches go on in %.0f s", TROUBLE_S)
+                await asyncio.sleep(TROUBLE_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
@@ -186,7 +190,12 @@ class BatchRunner:
         now = asyncio.get_running_loop().time()
         if now < self._look_again.get(name, 0.0):
             return 0
-        if await self._fleet.has_spare(name, rest):
+        try:
+            spare = await self._fleet.has_spare(name, rest)
+        except Exception:  # a line is sent all the same, and told why
+            log.exception("it can't be found out whether there is memory for %s", name)
+            spare = True
+        if spare:
             return places
         self._look_again[name] = now + LOOK_S
         return 0

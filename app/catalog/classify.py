@@ -8,7 +8,7 @@ from typing import Any
 from mlx_server.app.catalog.kinds import Kind
 from mlx_server.workers.folders.audio_types import audio_kind
 from mlx_server.workers.folders.context_length import number, text_config
-from mlx_server.workers.folders.encoder_types import is_classifier
+from mlx_server.workers.folders.encoder_types import architectures, is_classifier
 from mlx_server.workers.folders.servable import sees
 
 EMBEDDING_TYPES = {
@@ -49,12 +49,11 @@ def classify(config: Mapping[str, Any], *, pooled: bool = False, name: str = "")
     """The kind of a model with this config.json; `pooled`: its folder says how to pool its states to a vector, `name`
     is the folder's, which counts where the configuration names no architecture."""
     model_type = str(config.get("model_type", "")).lower()
-    architectures = [str(name) for name in config.get("architectures") or ()]
     if is_classifier(config):
         return Kind.RERANKER
     if pooled or model_type in EMBEDDING_TYPES:
         return Kind.EMBEDDING
-    if "_class_name" in config or any("DiffusionPipeline" in name for name in architectures):
+    if "_class_name" in config or any("DiffusionPipeline" in name for name in architectures(config)):
         return Kind.IMAGE
     if sees(config):
         return Kind.VISION

@@ -61,8 +61,13 @@ def model_type(config: Mapping[str, Any]) -> str:
 
 def is_classifier(config: Mapping[str, Any]) -> bool:
     """It tells classes of texts apart, as cross-encoders do."""
+    return any(name.endswith("ForSequenceClassification") for name in architectures(config))
+
+
+def architectures(config: Mapping[str, Any]) -> list[str]:
+    """The classes that it names; none where what it says is no list."""
     names = config.get("architectures")
-    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def padding_id(config: Mapping[str, Any]) -> int:

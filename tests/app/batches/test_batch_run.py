@@ -190,6 +190,25 @@ def test_line_whose_work_fails_is_not_lost(store: Store, caplog: pytest.LogCaptu
     asyncio.run(scenario())
 
 
+def test_line_whose_work_fails_after_a_worker_died_with_it_is_not_lost(store: Store) -> None:
+    answers: list[LineAnswer | Exception] = [LineAnswer(502, b'{"error": {}}', 0.01, ran=True), RuntimeError("no")]
+
+    async def call(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        if not answers:
+            return await good(batch, line, body, credential)
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    async def scenario() -> None:
+        batch = await made(store, 1)
+        await finished(run_of(batch, store, call))
+        end = await store.fresh(batch)
+        assert (end.status, end.total, end.done, end.wrong) == ("completed", 1, 1, 0)
+
+    asyncio.run(scenario())
+
+
 def test_only_the_line_that_kills_workers_is_to_blame(store: Store) -> None:
     """A line ends the worker long before any other has its answer."""
     waiting: list[asyncio.Future[None]] = []

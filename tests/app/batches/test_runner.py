@@ -35,10 +35,24 @@ class Refusing(BatchStore):
         await super().drop_old(before)
 
 
+class Stumbling(Fleet):
+    """Fails the first time that it is asked for memory."""
+
+    asked = 0
+
+    async def has_spare(self, name: str, rest_s: float) -> bool:
+        """Whether there is any, which is no question of it the first time."""
+        self.asked += 1
+        if self.asked == 1:
+            raise TypeError("'int' object is not iterable")
+        return await super().has_spare(name, rest_s)
+
+
 @asynccontextmanager
-async def running(store: BatchStore, call: Call = good) -> AsyncIterator[BatchRunner]:
+async def running(store: BatchStore, call: Call = good, fleet: Fleet | None = None) -> AsyncIterator[BatchRunner]:
     """A runner whose lines meet no model: `call` answers them."""
-    runner = BatchRunner(store, Fleet(settings_of(scripted("m"))), call, lambda owner: Credential(), 10_000)
+    fleet = fleet or Fleet(settings_of(scripted("m")))
+    runner = BatchRunner(store, fleet, call, lambda owner: Credential(), 10_000)
     runner.start()
     try:
         async with asyncio.timeout(LONG_S):
@@ -60,6 +74,19 @@ def test_batches_run_where_old_ones_cannot_be_forgotten(tmp_path: Path) -> None:
             assert store.asked == 1
 
     with opened(Refusing, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_batches_run_where_a_model_stumbles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(store: BatchStore) -> None:
+        batch = await made(store, 3)
+        fleet = Stumbling(settings_of(scripted("m")))
+        async with running(store, fleet=fleet):
+            await completed(store, batch)
+        assert fleet.asked > 1
+        assert "'int' object is not iterable" in caplog.text
+
+    with opened(BatchStore, tmp_path) as store:
         asyncio.run(scenario(store))
 
 
