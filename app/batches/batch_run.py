@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from anyio import to_thread
@@ -20,9 +20,14 @@ from mlx_server.app.batches.calls import Call, request_id
 from mlx_server.app.batches.input_lines import InputLines
 from mlx_server.app.batches.results import not_run, outcome_of
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
+from mlx_server.app.catalog.errors import FleetError
+from mlx_server.app.http import errors as http_errors
 from mlx_server.app.http.keys import Credential
 from mlx_server.app.tasks import Tasks
+from mlx_server.queue.errors import QueueClosed
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.stored.batches import BatchError, WaitingFor, line_decoder
+from mlx_server.workers.hub.errors import HubError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +47,7 @@ class BatchRun:
     """Goes on from wherever an earlier process left it. `credential` gives what its owner is now, None for nobody.
 
     `changed` is called whenever it might start more lines than before. `may_try` tells whether a line may be run now
-    that was with a worker when it died.
+    that was with a worker when it died. `look_up` looks for the model of a name, and raises as `Fleet.deployment_of`.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class BatchRun:
         credential: Callable[[str], Credential | None],
         changed: Callable[[], None],
         may_try: Callable[[PendingLine], bool],
+        look_up: Callable[[str | None], Awaitable[object]],
         most_line_bytes: int,
     ) -> None:
         self.batch = batch
@@ -65,6 +71,7 @@ class BatchRun:
         self._credential = credential
         self._changed = changed
         self._may_try = may_try
+        self._look_up = look_up
         self._most_line_bytes = most_line_bytes
         self._ahead: deque[PendingLine] = deque()
         self._last: PendingLine | None = None
@@ -155,12 +162,27 @@ class BatchRun:
         if (batch := self.batch).status != "validating":
             return
         found = {"total": lines.count, "model": model}
+        unknown = {} if errors else await self._unknown(batch)
+        if unknown and not batch.anthropic:
+            errors += unknown.values()
         if errors:
             errors = sorted(errors[:MOST_ERRORS], key=lambda error: error.line or 0)
             self.batch = await self._store.move(batch, "failed", errors=msgspec.json.encode(errors), **found)
             return
         await self._store.settle_order(batch)
-        self.batch = await self._store.move(batch, "in_progress", **found)
+        self.batch = await self._store.move(batch, "in_progress", unknown=msgspec.json.encode(list(unknown)), **found)
+
+    async def _unknown(self, batch: StoredBatch) -> dict[str | None, BatchError]:
+        """The names in it that are no models', and what is wrong with them; while a hub is silent none is."""
+        found: dict[str | None, BatchError] = {}
+        for model in await self._store.models(batch):
+            try:
+                with contextlib.suppress(HubError, QueueClosed):
+                    await self._look_up(model)
+            except (FleetError, InvalidRequest) as error:
+                answer = http_errors.of_exception(error)
+                found[model] = BatchError(answer.code or answer.type, answer.message, None, "body.model")
+        return found
 
     async def _work(self) -> None:
         """Until all lines are done, or the batch is to end before that."""
@@ -237,6 +259,8 @@ class BatchRun:
             if answer.shared:
                 self._suspected.add(line.line)
             wait_s = answer.again_after_s(self._attempts.get(line.line, 0))
+            if answer.no_model and line.model not in msgspec.json.decode(self.batch.unknown):
+                wait_s, self.waiting_for = TROUBLE_S, "model"
             if wait_s is not None:
                 self._run_again(line, wait_s, pause=not answer.blames)
                 return

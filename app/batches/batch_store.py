@@ -142,6 +142,15 @@ class BatchStore:
         """Once all lines are there: those whose beginning is theirs alone stand among those of their length."""
         await self._database.change(ALONE, {"batch": batch.number})
 
+    async def models(self, batch: StoredBatch) -> list[str | None]:
+        """What its lines that are still to be done call their models."""
+        query = "SELECT DISTINCT model FROM batch_lines WHERE batch = ? AND done = 0 ORDER BY model"
+
+        def work(connection: sqlite3.Connection) -> list[str | None]:
+            return [model for (model,) in connection.execute(query, (batch.number,))]
+
+        return await self._database.read(work)
+
     async def to_do(self, batch: StoredBatch, after: PendingLine | None, limit: int) -> list[PendingLine]:
         """The next lines in their order that are still to be done."""
         at = () if after is None else (after.beginning, after.beginning, -after.size, after.line)

@@ -25,17 +25,22 @@ WORKER_LOST = 502
 WAITS = (429, 503)
 """There is no room now, or the model can't be had: no line is to blame for that."""
 
+NO_MODEL = ("model_not_found", "model_not_servable", "model_not_loaded")
+"""Why a model can't be had that may be there again: its disk is not mounted, or somebody moves or loads it."""
+
 AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LineAnswer:
-    """What a line was answered with; `retry_after_s` if it says so, `ran`: it has held rows."""
+    """What a line was answered with; `retry_after_s` if it says so, `ran`: it has held rows, `no_model`: there is no
+    such model now."""
 
     status: int
     body: bytes
     retry_after_s: float | None
     ran: bool
+    no_model: bool = False
 
     @property
     def blames(self) -> bool:
@@ -102,9 +107,10 @@ class LineCaller:
                 parts.append(message.get("body", b""))
 
         await self._app(scope, request_body(body), send)
-        ticket = record_of(scope).ticket
+        record = record_of(scope)
         wait_s = float(retry_after) if retry_after.isdigit() else None
-        return LineAnswer(status, b"".join(parts), wait_s, ticket is not None and ticket.started_at is not None)
+        ran = record.ticket is not None and record.ticket.started_at is not None
+        return LineAnswer(status, b"".join(parts), wait_s, ran, record.reason.partition(" ")[0] in NO_MODEL)
 
 
 def request_id(batch: StoredBatch, line: PendingLine) -> str:

@@ -13,6 +13,7 @@ MAY_BE_CANCELLED: tuple[Status, ...] = ("validating", "in_progress")
 class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds since the epoch. `anthropic`: it is one of Anthropic's API, whose input is no file of anybody's.
 
+    `unknown` are the names in it that were no models' when its file was looked through, as JSON.
     `output_bytes` and `error_bytes` are how much of its files is committed: what lies behind that is what a kill left.
     `output_lifetime` are the seconds that its output stays, None for ever.
     """
@@ -49,6 +50,7 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    unknown: bytes = b"[]"
 
 
 class PendingLine(msgspec.Struct, frozen=True):

@@ -134,7 +134,14 @@ class BatchRunner:
     def _begin(self, batch: StoredBatch) -> None:
         if batch.number not in self._runs:
             self._runs[batch.number] = run = BatchRun(
-                batch, self._store, self._call, self._credential, self._wake.set, self._may_try, self._most_line_bytes
+                batch,
+                self._store,
+                self._call,
+                self._credential,
+                self._wake.set,
+                self._may_try,
+                self._fleet.deployment_of,
+                self._most_line_bytes,
             )
             self._tasks.spawn(self._finish(run))
 

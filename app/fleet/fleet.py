@@ -142,8 +142,8 @@ class Fleet:
         """Subscribe to the events of all models; returns a function that unsubscribes."""
         return self._watchers.add(callback)
 
-    async def deployment_of(self, name: str) -> Deployment:
-        """The deployment of this name, without having it loaded.
+    async def deployment_of(self, name: str | None) -> Deployment:
+        """The deployment that a request of this name is for, without having it loaded.
 
         Raises InvalidRequest, ModelNotFound, NotServable, HubError or QueueClosed.
         """

@@ -94,6 +94,10 @@ async def finished(run: BatchRun) -> None:
         await filling
 
 
+async def known(model: str | None) -> None:
+    """Every name is a model's."""
+
+
 def run_of(batch: StoredBatch, store: BatchStore, call: Call = good) -> BatchRun:
     run = BatchRun(
         batch,
@@ -102,6 +106,7 @@ def run_of(batch: StoredBatch, store: BatchStore, call: Call = good) -> BatchRun
         credential=lambda owner: Credential(),
         changed=lambda: None,
         may_try=lambda line: not run.tries,
+        look_up=known,
         most_line_bytes=10_000,
     )
     return run

@@ -162,3 +162,16 @@ def test_batch_is_its_owners_and_goes_on_after_a_kill(launch: Callable[..., Serv
     with client_of(server) as client:
         assert ended(client, made.id).request_counts.succeeded == 300
         assert len({one.custom_id for one in client.messages.batches.results(made.id)}) == 300
+
+
+def test_request_for_a_model_that_nobody_knows_has_an_error(launch: Callable[..., Server]) -> None:
+    server = launch("--model-type", "scripted", "--model", "a=scripted", "--model", "b=scripted")
+    with client_of(server) as client:
+        made = client.messages.batches.create(
+            requests=[asked("bad", "x", model="nobody"), *(asked(name, "x", model=name) for name in ("a", "b"))]
+        )
+        counts = ended(client, made.id).request_counts
+        assert (counts.succeeded, counts.errored) == (2, 1)
+        [failed] = [one for one in client.messages.batches.results(made.id) if one.custom_id == "bad"]
+        assert failed.result.type == "errored"
+        assert failed.result.error.error.type == "not_found_error"

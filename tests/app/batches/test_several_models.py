@@ -105,3 +105,32 @@ def test_batch_waits_for_its_hours(launch: Callable[..., Server], tmp_path: Path
         server.process.send_signal(signal.SIGHUP)
         assert ended(client, made.id).status == "completed"
         assert waiting_for(client, made.id) is None
+
+
+def test_batch_for_a_model_that_nobody_knows_fails_at_once(launch: Callable[..., Server]) -> None:
+    server = launch(*ONE_AT_A_TIME)
+    with sdk(server) as client:
+        batch = ended(client, submit(client, [line("0", chat_body("x", model="nobody"))]).id)
+        assert (batch.status, batch.model) == ("failed", "nobody")
+        assert batch.errors is not None
+        assert [(one.code, one.param) for one in batch.errors.data or []] == [("model_not_found", "body.model")]
+
+
+def test_batch_waits_for_a_model_that_is_missing_for_a_moment(launch: Callable[..., Server], tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    other, own = (f"[models.{name}]\npath = 'scripted'\ntype = 'scripted'\n" for name in ("other", "own"))
+    file.write_text(other + own)
+    server = launch("--config", file, "--max-concurrency", 1)
+    script = {"text": "x", "tokens": 1, "first_token_s": 1}
+    with sdk(server) as client:
+        made = submit(client, [line(str(number), chat_body(script, model="own")) for number in range(8)])
+        server.wait_stats(running_requests=1)
+        file.write_text(other)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_until(lambda: waiting_for(client, made.id) == "model" or ended_at(client, made.id))
+        assert ended_at(client, made.id) is None
+        file.write_text(other + own)
+        server.process.send_signal(signal.SIGHUP)
+        batch = ended(client, made.id)
+        assert (batch.status, batch.error_file_id) == ("completed", None)
+        assert len(texts_of(results(client, batch.output_file_id))) == 8
