@@ -64,6 +64,8 @@ class BatchRun:
         self.batch = batch
         self.on_their_way: dict[str, PendingLine] = {}
         """Lines that are being answered, by their requests' ids."""
+        self.called: dict[str | None, str] = {}
+        """The names of the deployments that have answered, by what lines call them: a model has several spellings."""
         self.waiting_for: WaitingFor | None = None
         """Why there are none, as far as that is not its own doing."""
         self._store = store
@@ -254,6 +256,8 @@ class BatchRun:
                 self._run_again(line, TROUBLE_S, pause=True)
                 return
             answer = await self._call(self.batch, line, body, credential)
+            if answer.model is not None:
+                self.called[line.model] = answer.model
             if answer.blames:
                 self._attempts[line.line] = self._attempts.get(line.line, 0) + 1
             if answer.shared:

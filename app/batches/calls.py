@@ -34,13 +34,14 @@ AGAIN_S = 1.0
 @dataclass(frozen=True, slots=True)
 class LineAnswer:
     """What a line was answered with; `retry_after_s` if it says so, `ran`: it has held rows, `no_model`: there is no
-    such model now."""
+    such model now, `model`: the name of the deployment that it was for."""
 
     status: int
     body: bytes
     retry_after_s: float | None
     ran: bool
     no_model: bool = False
+    model: str | None = None
 
     @property
     def blames(self) -> bool:
@@ -110,7 +111,8 @@ class LineCaller:
         record = record_of(scope)
         wait_s = float(retry_after) if retry_after.isdigit() else None
         ran = record.ticket is not None and record.ticket.started_at is not None
-        return LineAnswer(status, b"".join(parts), wait_s, ran, record.reason.partition(" ")[0] in NO_MODEL)
+        no_model = record.reason.partition(" ")[0] in NO_MODEL
+        return LineAnswer(status, b"".join(parts), wait_s, ran, no_model, record.model)
 
 
 def request_id(batch: StoredBatch, line: PendingLine) -> str:

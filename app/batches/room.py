@@ -8,7 +8,6 @@ from typing import TypeGuard
 from mlx_server.app.config.hours import Hours
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
-from mlx_server.app.fleet.fleet import Fleet
 
 AHEAD = 4
 """Lines beyond those that have rows, whose prompts are prepared meanwhile."""
@@ -30,13 +29,6 @@ def rest_s(hours: Hours | None, now: time) -> float | None:
 def most_at_once(rows: int, queue_size: int) -> int:
     """How many lines a queue may have."""
     return rows + min(AHEAD, queue_size)
-
-
-def deployment_of(fleet: Fleet, model: str | None) -> Deployment | None:
-    """The model that lines name, as far as it is known without looking for it."""
-    if fleet.settings.sole is not None:
-        return fleet.deployments[0].current
-    return fleet.find(model) if model else None
 
 
 def name_of(deployment: Deployment | None, model: str | None) -> str:

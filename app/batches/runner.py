@@ -17,7 +17,7 @@ from pathlib import Path
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchGone, BatchStore
 from mlx_server.app.batches.calls import Call
-from mlx_server.app.batches.room import deployment_of, free_places, is_loaded, name_of, rest_s
+from mlx_server.app.batches.room import free_places, is_loaded, name_of, rest_s
 from mlx_server.app.batches.rows import UNFINISHED, PendingLine, StoredBatch
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
@@ -175,7 +175,7 @@ class BatchRunner:
             line = run.ready()
             if line is None or self._runs.get(run.batch.number) is not run:
                 continue
-            deployment = deployment_of(self._fleet, line.model)
+            deployment = self._deployment_of(run, line.model)
             name = name_of(deployment, line.model)
             if name not in room:
                 room[name] = await self._room_for(name, deployment, rest)
@@ -209,15 +209,19 @@ class BatchRunner:
 
     def _may_try(self, line: PendingLine) -> bool:
         """Whether a line that may kill workers is run now: one at a time, and none while a model would be given up."""
-        deployment = deployment_of(self._fleet, line.model)
+        deployment = self._fleet.known(line.model)
         return not any(run.tries for run in self._runs.values()) and (deployment is None or deployment.steady)
+
+    def _deployment_of(self, run: BatchRun, model: str | None) -> Deployment | None:
+        """The model that lines of a batch call so, as far as it is known without looking for it."""
+        return self._fleet.known(run.called.get(model, model))
 
     def _on_their_way(self) -> Counter[str]:
         """Lines that are being answered, by the names of their models' deployments."""
-        models = Counter(line.model for run in self._runs.values() for line in run.on_their_way.values())
         counts: Counter[str] = Counter()
-        for model, lines in models.items():
-            counts[name_of(deployment_of(self._fleet, model), model)] += lines
+        for run in self._runs.values():
+            for model, lines in Counter(line.model for line in run.on_their_way.values()).items():
+                counts[name_of(self._deployment_of(run, model), model)] += lines
         return counts
 
 

@@ -81,19 +81,24 @@ class Directory:
         model = self.catalogue.configured.get(name)
         return self.lifecycles.get(model.public_name if model else name)
 
+    def known(self, name: str | None) -> Lifecycle | None:
+        """The model that a request means, if it has been named already by the same name."""
+        meant = self._meant(name)
+        return None if meant is None else self.find(meant)
+
     async def named(self, name: str | None) -> Lifecycle:
         """The model that a request means. Raises InvalidRequest, and what `find_or_add` raises."""
-        if name is not None and (lifecycle := self.find(name)) is not None:
-            return lifecycle
-        sole = self.settings.sole
-        if name is not None and (sole is None or name in self._installed):
-            return await self.find_or_add(name)
-        if sole is not None:
-            return await self.find_or_add(sole.public_name)
-        if len(self.settings.models) == 1:
-            return await self.find_or_add(self.settings.models[0].public_name)
+        if (meant := self._meant(name)) is not None:
+            return await self.find_or_add(meant)
         listed = names.listed({one.name: one for one in await self.available()})
         raise InvalidRequest(f"`model`: {SEVERAL.format(listed) if listed else NONE}", "model")
+
+    def _meant(self, name: str | None) -> str | None:
+        """What a model is called that a request names so, or not at all; None where it has to name one."""
+        selects = self.settings.sole is None or name in self._installed
+        if name is not None and (selects or self.find(name) is not None):
+            return name
+        return self.settings.models[0].public_name if len(self.settings.models) == 1 else None
 
     async def find_or_add(self, name: str) -> Lifecycle:
         """The model of this name, wherever it is found.

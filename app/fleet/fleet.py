@@ -126,6 +126,11 @@ class Fleet:
         lifecycle = self._directory.find(name)
         return lifecycle.deployment if lifecycle else None
 
+    def known(self, name: str | None) -> Deployment | None:
+        """The deployment that a request of this name is for, as far as that is known without looking for it."""
+        lifecycle = self._directory.known(name)
+        return lifecycle.deployment if lifecycle else None
+
     async def available(self) -> Sequence[ModelEntry]:
         """All models that may be named; those that are configured first."""
         return await self._directory.available()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from support.batches import good, made, opened
-from support.running.fleets import LONG_S, scripted, settings_of, until
+from support.running.fleets import LONG_S, scripted, settings_of, started, until
 
 from mlx_server.app.batches.batch_store import BatchGone, BatchStore
 from mlx_server.app.batches.calls import Call, LineAnswer
 from mlx_server.app.batches.rows import PendingLine, StoredBatch
 from mlx_server.app.batches.runner import BatchRunner
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import Credential
 
@@ -46,6 +47,14 @@ class Stumbling(Fleet):
         if self.asked == 1:
             raise TypeError("'int' object is not iterable")
         return await super().has_spare(name, rest_s)
+
+
+class Spelling(Fleet):
+    """Finds one model by every name, if it looks for it."""
+
+    async def deployment_of(self, name: str | None) -> Deployment:
+        """The one."""
+        return await super().deployment_of("own")
 
 
 @asynccontextmanager
@@ -85,6 +94,25 @@ def test_batches_run_where_a_model_stumbles(tmp_path: Path, caplog: pytest.LogCa
             await completed(store, batch)
         assert fleet.asked > 1
         assert "'int' object is not iterable" in caplog.text
+
+    with opened(BatchStore, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_model_has_all_its_rows_however_lines_spell_it(tmp_path: Path) -> None:
+    """Once its first line is answered by the deployment of another name."""
+    together: set[str] = set()
+
+    async def call(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        together.add(line.custom_id)
+        if line.custom_id != "0":
+            await until(lambda: len(together) == 5)
+        return LineAnswer(200, b"{}", None, ran=True, model="own")
+
+    async def scenario(store: BatchStore) -> None:
+        fleet = Spelling(settings_of(scripted("own", max_concurrency=4), scripted("other")))
+        async with started(fleet), running(store, call, fleet):
+            await completed(store, await made(store, 5))
 
     with opened(BatchStore, tmp_path) as store:
         asyncio.run(scenario(store))

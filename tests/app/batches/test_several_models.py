@@ -134,3 +134,14 @@ def test_batch_waits_for_a_model_that_is_missing_for_a_moment(launch: Callable[.
         batch = ended(client, made.id)
         assert (batch.status, batch.error_file_id) == ("completed", None)
         assert len(texts_of(results(client, batch.output_file_id))) == 8
+
+
+def test_lines_that_name_no_model_have_all_rows_of_the_only_one(launch: Callable[..., Server], tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[models.m]\npath = 'scripted'\ntype = 'scripted'\nmax_concurrency = 4\n")
+    server = launch("--config", file)
+    body = chat_body({"text": "x", "tokens": 1, "first_token_s": 2})
+    with sdk(server) as client:
+        made = submit(client, [line(str(number), body) for number in range(8)])
+        server.wait_stats(running_requests=4)
+        assert ended(client, made.id).status == "completed"
