@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 from anyio import to_thread
@@ -18,6 +18,7 @@ from anyio import to_thread
 from mlx_server.app.batches.batch_store import INPUT, BatchStore
 from mlx_server.app.batches.calls import Call, request_id
 from mlx_server.app.batches.input_lines import InputLines
+from mlx_server.app.batches.model_lines import PAGE, ModelLines
 from mlx_server.app.batches.results import not_run, outcome_of
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
 from mlx_server.app.catalog.errors import FleetError
@@ -31,11 +32,11 @@ from mlx_server.workers.hub.errors import HubError
 
 log = logging.getLogger(__name__)
 
-PAGE = 256
-"""Lines that are known ahead of their turn, at least."""
-
 AT_ONCE = 500
 """Lines that are read, and kept, between two turns of others."""
+
+MOST_MODELS = 32
+"""Models whose lines have their turns at a time; the others' come after those of the first."""
 
 SMALL_BYTES = 1 << 16
 MOST_ERRORS = 100
@@ -75,10 +76,9 @@ class BatchRun:
         self._may_try = may_try
         self._look_up = look_up
         self._most_line_bytes = most_line_bytes
-        self._ahead: deque[PendingLine] = deque()
-        self._last: PendingLine | None = None
-        self._all_ahead = False
-        self._again: list[tuple[float, int, PendingLine]] = []
+        self._models: dict[str | None, ModelLines] = {}
+        self._to_come: deque[str | None] | None = None
+        """Models whose lines have not been read yet; None before it is known which there are."""
         self._suspects: list[tuple[float, int, PendingLine]] = []
         """Lines that were with a worker when it died, by when they may be run again, one at a time: so it shows which
         is to blame."""
@@ -98,23 +98,23 @@ class BatchRun:
         """Whether a line is on its way that was with a worker when it died."""
         return any(line.line in self._suspected for line in self.on_their_way.values())
 
-    def ready(self) -> PendingLine | None:
-        """The line that is to be started next, if one may be now."""
+    def ready(self) -> Iterator[PendingLine]:
+        """The lines of which any may be started next: one of each model."""
         now = asyncio.get_running_loop().time()
         if self.batch.status != "in_progress" or now < self._paused_until or len(self._committing) >= PAGE:
-            return None
-        while self._again and self._again[0][0] <= now:
-            self._ahead.appendleft(heapq.heappop(self._again)[2])
+            return
         if self._suspects and self._suspects[0][0] <= now and self._may_try(self._suspects[0][2]):
-            return self._suspects[0][2]
-        return self._ahead[0] if self._ahead else None
+            yield self._suspects[0][2]
+        for lines in self._models.values():
+            if (line := lines.first(now)) is not None:
+                yield line
 
     def start(self, line: PendingLine) -> None:
-        """Run the line that is ready."""
+        """Run a line that is ready."""
         if self._suspects and line is self._suspects[0][2]:
             heapq.heappop(self._suspects)
         else:
-            self._ahead.popleft()
+            self._models[line.model].take()
         self.on_their_way[request_id(self.batch, line)] = line
         self.waiting_for = None
         self._tasks.spawn(self._answer(line))
@@ -189,8 +189,7 @@ class BatchRun:
     async def _work(self) -> None:
         """Until all lines are done, or the batch is to end before that."""
         while (batch := self.batch).status == "in_progress":
-            if len(self._ahead) < PAGE // 2 and not self._all_ahead:
-                await self._read_ahead()
+            await self._read_ahead()
             if self._is_through and not await self._found_more():
                 self.batch = await self._store.move(batch, "finalizing")
                 return
@@ -207,15 +206,15 @@ class BatchRun:
 
     @property
     def _is_through(self) -> bool:
-        known = self._ahead or self._again or self._suspects or self.on_their_way or self._committing
-        return self._all_ahead and not known
+        known = self._to_come or self._models or self._suspects or self.on_their_way or self._committing
+        return self._to_come is not None and not known
 
     async def _found_more(self) -> bool:
         """Whether a line was lost on its way, which no failure should do: all that are not done are read again."""
-        if not await self._store.to_do(self.batch, None, 1):
+        if not await self._store.to_do(self.batch, 1):
             return False
         log.error("lines of batch %s were lost on their way, and are run again", self.batch.id)
-        self._last, self._all_ahead = None, False
+        self._to_come = None
         self._paused_until = asyncio.get_running_loop().time() + TROUBLE_S
         return True
 
@@ -223,7 +222,7 @@ class BatchRun:
         """From the state that it has now."""
         batch = self.batch
         if batch.expired is not None or batch.anthropic:
-            while rest := await self._store.to_do(batch, None, AT_ONCE):
+            while rest := await self._store.to_do(batch, AT_ONCE):
                 await self._store.record(batch, [not_run(batch, line) for line in rest])
         batch = self.batch = await self._store.fresh(batch)
         match batch.status:
@@ -236,10 +235,14 @@ class BatchRun:
         log.info("batch %s has ended: %d of %d requests completed", batch.id, batch.done, batch.total)
 
     async def _read_ahead(self) -> None:
-        lines = await self._store.to_do(self.batch, self._last, PAGE)
-        self._all_ahead = len(lines) < PAGE
-        self._last = lines[-1] if lines else self._last
-        self._ahead.extend(lines)
+        if self._to_come is None:
+            self._to_come = deque(await self._store.models(self.batch))
+        while self._to_come and len(self._models) < MOST_MODELS:
+            self._models[self._to_come.popleft()] = ModelLines()
+        for model, lines in list(self._models.items()):
+            if lines.is_short:
+                lines.add(await self._store.next_of(self.batch, model, lines.last, PAGE))
+        self._models = {model: lines for model, lines in self._models.items() if not lines.is_done}
 
     async def _answer(self, line: PendingLine) -> None:
         try:
@@ -279,12 +282,15 @@ class BatchRun:
         await self._commit()
 
     def _run_again(self, line: PendingLine, after_s: float, *, pause: bool) -> None:
-        """Put a line back; where it is no line's fault, all others wait as long."""
+        """Put a line back; where it is no line's fault, all others of its model wait as long."""
         at = asyncio.get_running_loop().time() + after_s
-        lines = self._suspects if line.line in self._suspected else self._again
-        heapq.heappush(lines, (at, next(self._numbers), line))
+        lines = self._models.setdefault(line.model, ModelLines(all_read=True))
+        if line.line in self._suspected:
+            heapq.heappush(self._suspects, (at, next(self._numbers), line))
+        else:
+            lines.put_back(line, at)
         if pause:
-            self._paused_until = at
+            lines.paused_until = at
 
     async def _commit(self) -> None:
         """Keep all outcomes that there are, together, until the disk has them: they count from then on."""

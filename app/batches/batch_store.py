@@ -151,15 +151,22 @@ class BatchStore:
 
         return await self._database.read(work)
 
-    async def to_do(self, batch: StoredBatch, after: PendingLine | None, limit: int) -> list[PendingLine]:
-        """The next lines in their order that are still to be done."""
+    async def to_do(self, batch: StoredBatch, limit: int) -> list[PendingLine]:
+        """Some of the lines that are still to be done."""
+        return await self._lines(TO_DO.format(""), (batch.number, limit))
+
+    async def next_of(
+        self, batch: StoredBatch, model: str | None, after: PendingLine | None, limit: int
+    ) -> list[PendingLine]:
+        """The next lines for a model in their order that are still to be done."""
         at = () if after is None else (after.beginning, after.beginning, -after.size, after.line)
-        query = TO_DO.format("" if after is None else FURTHER)
+        query = TO_DO.format("AND model IS ?" if after is None else FURTHER)
+        return await self._lines(query, (batch.number, model, *at, limit))
 
-        def work(connection: sqlite3.Connection) -> list[PendingLine]:
-            return [PendingLine(*row) for row in connection.execute(query, (batch.number, *at, limit))]
-
-        return await self._database.read(work)
+    async def _lines(self, query: str, given: Sequence[Any]) -> list[PendingLine]:
+        return await self._database.read(
+            lambda connection: [PendingLine(*row) for row in connection.execute(query, given)]
+        )
 
     async def record(self, batch: StoredBatch, outcomes: Sequence[Outcome]) -> None:
         """Keep what became of lines, each once, whoever tells it how often; it is on the disk when this returns. Raises
@@ -293,6 +300,6 @@ UPDATE batch_lines SET beginning = x'' WHERE batch = :batch AND beginning <> x''
 """
 TO_DO = """
 SELECT line, at, size, custom_id, model, beginning FROM batch_lines WHERE batch = ? AND done = 0 {}
-ORDER BY beginning, size DESC, line LIMIT ?
+ORDER BY model, beginning, size DESC, line LIMIT ?
 """
-FURTHER = "AND beginning >= ? AND (beginning > ? OR (-size, line) > (?, ?))"
+FURTHER = "AND model IS ? AND beginning >= ? AND (beginning > ? OR (-size, line) > (?, ?))"

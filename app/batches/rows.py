@@ -55,7 +55,7 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 class PendingLine(msgspec.Struct, frozen=True):
     """A line that is still to be done: its number from 1, its place in the input file, and where it stands in the order
-    (`beginning` first, then the larger ones, then the earlier ones)."""
+    of those for its model (`beginning` first, then the larger ones, then the earlier ones)."""
 
     line: int
     at: int

@@ -168,26 +168,35 @@ class BatchRunner:
             for run in self._runs.values():
                 run.waiting_for = "hours"
             return
-        turns = deque(run for run in self._runs.values() if run.ready() is not None)
-        room: dict[str, int] = {}
+        room = await self._room(rest)
+        turns = deque(self._runs.values())
         while turns:
             run = turns.popleft()
-            line = run.ready()
-            if line is None or self._runs.get(run.batch.number) is not run:
-                continue
-            deployment = self._deployment_of(run, line.model)
-            name = name_of(deployment, line.model)
-            if name not in room:
-                room[name] = await self._room_for(name, deployment, rest)
-                turns.appendleft(run)  # it is still its turn, unless it has ended meanwhile
-            elif room[name] > 0:
-                room[name] -= 1
-                run.start(line)
-                turns.append(run)
-                # The others come first the next time.
-                self._runs[run.batch.number] = self._runs.pop(run.batch.number)
+            ready = [(line, self._deployment_of(run, line.model)) for line in run.ready()]
+            for line, deployment in ready:
+                if room[name := name_of(deployment, line.model)] > 0:
+                    room[name] -= 1
+                    run.start(line)
+                    turns.append(run)
+                    # The others come first the next time.
+                    self._runs[run.batch.number] = self._runs.pop(run.batch.number)
+                    break
             else:
-                run.waiting_for = "turn" if is_loaded(deployment) else "model"
+                if ready:
+                    run.waiting_for = "turn" if any(is_loaded(deployment) for _, deployment in ready) else "model"
+
+    async def _room(self, rest: float) -> Counter[str]:
+        """How many more lines may be sent to which models; of those that are not loaded one is had loaded at a time."""
+        room: Counter[str] = Counter()
+        loads = False
+        for run in list(self._runs.values()):
+            for line in list(run.ready()):
+                deployment = self._deployment_of(run, line.model)
+                name = name_of(deployment, line.model)
+                if name not in room and (is_loaded(deployment) or not loads):
+                    room[name] = await self._room_for(name, deployment, rest)
+                    loads |= room[name] > 0 and not is_loaded(deployment)
+        return room
 
     async def _room_for(self, name: str, deployment: Deployment | None, rest: float) -> int:
         """How many more lines may be sent to a model, which the first has loaded once there is memory for it."""

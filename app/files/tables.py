@@ -99,4 +99,10 @@ MIGRATIONS = (
         "CREATE INDEX batch_lines_to_do ON batch_lines (batch, beginning, size DESC, line) WHERE done = 0",
     ),
     ("ALTER TABLE batches ADD COLUMN unknown BLOB NOT NULL DEFAULT x'5b5d'",),
+    (
+        "DROP INDEX batch_lines_to_do",
+        """
+        CREATE INDEX batch_lines_to_do ON batch_lines (batch, model, beginning, size DESC, line) WHERE done = 0
+        """,
+    ),
 )

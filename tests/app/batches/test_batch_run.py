@@ -82,7 +82,7 @@ async def finished(run: BatchRun) -> None:
 
     async def fill() -> None:
         while True:
-            while len(run.on_their_way) < ROWS and (line := run.ready()) is not None:
+            while len(run.on_their_way) < ROWS and (line := next(run.ready(), None)) is not None:
                 run.start(line)
             await asyncio.sleep(0.01)
 
@@ -140,7 +140,7 @@ def test_batch_that_is_cancelled_before_it_begins_ends_once_wherever_the_disk_is
         results = [json.loads(line) for line in store.path(end, OUTPUT).read_bytes().splitlines()]
         assert [one["result"]["type"] for one in results] == ["canceled"] * 600
         assert {one["custom_id"] for one in results} == {str(number) for number in range(600)}
-        assert await store.to_do(batch, None, 1) == []
+        assert await store.to_do(batch, 1) == []
 
     asyncio.run(scenario())
 

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support.batches import good, made, opened
+from support.batches import good, jsonl, line, made, opened
 from support.running.fleets import LONG_S, scripted, settings_of, started, until
+from support.running.servers import chat_body
 
-from mlx_server.app.batches.batch_store import BatchGone, BatchStore
+from mlx_server.app.batches.batch_store import INPUT, BatchGone, BatchStore
 from mlx_server.app.batches.calls import Call, LineAnswer
 from mlx_server.app.batches.rows import PendingLine, StoredBatch
 from mlx_server.app.batches.runner import BatchRunner
@@ -113,6 +114,31 @@ def test_model_has_all_its_rows_however_lines_spell_it(tmp_path: Path) -> None:
         fleet = Spelling(settings_of(scripted("own", max_concurrency=4), scripted("other")))
         async with started(fleet), running(store, call, fleet):
             await completed(store, await made(store, 5))
+
+    with opened(BatchStore, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_lines_for_a_model_that_is_loaded_wait_for_no_other(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    async def call(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        done.append(line.model or "")
+        return await good(batch, line, body, credential)
+
+    async def scenario(store: BatchStore) -> None:
+        fleet = Fleet(settings_of(scripted("a"), scripted("b"), max_models=1, auto_load=False))
+        lines = jsonl(line(str(number), chat_body("x", model="ba"[number % 2])) for number in range(600))
+        batch = await made(store, anthropic=True)
+        store.path(batch, INPUT).write_bytes(lines)
+        async with started(fleet), running(store, call, fleet) as runner:
+            await until(lambda: len(done) == 300)
+            waiting = await store.fresh(batch)
+            await until(lambda: runner.waiting_for(waiting) == "model")
+            await fleet.unload("a")
+            await fleet.load("b")
+            await completed(store, batch)
+        assert done == ["a"] * 300 + ["b"] * 300
 
     with opened(BatchStore, tmp_path) as store:
         asyncio.run(scenario(store))
