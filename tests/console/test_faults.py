@@ -92,5 +92,10 @@ def test_request_behind_400_others_knows_its_place(launch: Callable[..., Server]
             clients.enter_context(RawClient(server, endless))
         server.wait_stats(waiting_requests=WAITING - 1)
         say(page, "hello")
-        expect(page.locator(".waiting")).to_contain_text(f"Waiting, number {WAITING} in line")
+        place = expect(page.locator(".waiting"))
+        place.to_contain_text(f"Waiting, number {WAITING} in line")
+        # Once more as the page draws it anew: the place is told when it changes.
+        page.get_by_role("button", name="New chat").click()
+        page.locator(".sidebar").get_by_text("hello").click()
+        place.to_contain_text(f"Waiting, number {WAITING} in line")
     expect(answers(page).locator(".figures")).to_contain_text("1 token")

@@ -13,6 +13,7 @@ import { allConversations, forget, keep, keepAtOnce, oneConversation, watch } fr
 /** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./answer.js").Progress} Progress */
 /** @typedef {import("../shared/models.js").Model} Model */
+/** @typedef {{ conversation: Conversation, message: Message, ending: AbortController, progress?: Progress }} Running */
 
 const FRAME_MS = 60;
 /** How often an answer is drawn while it comes. */
@@ -37,7 +38,7 @@ export class Chat {
     this.current = newConversation("");
     /**
      * Answers that are being written, by the ids of their conversations.
-     * @type {Map<string, { conversation: Conversation, message: Message, ending: AbortController }>}
+     * @type {Map<string, Running>}
      */
     this.running = new Map();
     watch((id) => this.read(id).catch(tell));
@@ -198,14 +199,16 @@ export class Chat {
     const drawing = model && draws(model);
     const request = drawing ? drawingOf(conversation, asked) : completionOf(conversation, asked.id);
     const message = add(conversation, asked.id, { role: "assistant", text: "", model: model?.name });
+    /** @type {Running} */
     const running = { conversation, message, ending };
     this.running.set(conversation.id, running);
     this.screen.all();
     this.keep(conversation);
-    const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress), FRAME_MS);
+    const drawn = throttled(() => this.show(running), FRAME_MS);
     const kept = throttled(() => this.keep(conversation, true), KEEP_MS);
     const changed = (/** @type {Progress | undefined} */ progress) => {
-      drawn.call(progress);
+      running.progress = progress ?? running.progress;
+      drawn.call(undefined);
       if (hasBegun(message)) kept.call(undefined);
     };
     changed(undefined);
@@ -223,11 +226,8 @@ export class Chat {
     if (this.conversations.includes(conversation)) await this.keep(conversation);
   }
 
-  /**
-   * @param {Message} message
-   * @param {Progress} [progress]
-   */
-  show(message, progress) {
+  /** @param {Running} running */
+  show({ message, progress }) {
     this.screen.one(message, hasBegun(message) ? "" : waitingFor(progress));
   }
 

@@ -179,8 +179,9 @@ function makeView(place) {
     picker.hidden = !models.length;
     if (!branch(current).some(({ id }) => reader.reads(id))) reader.stop();
     thread.show(current, welcome());
-    if (chat.running.has(current.id) && current.leaf) chat.show(current.messages[current.leaf]);
-    composer.setRunning(chat.running.has(current.id));
+    const running = chat.running.get(current.id);
+    if (running) chat.show(running);
+    composer.setRunning(Boolean(running));
     parameters.show(current);
   }
 
