@@ -35,6 +35,7 @@ class Agent:
 
         Raises OSError or VersionsDiffer.
         """
+        from ray import get_runtime_context
         from ray.util import get_node_ip_address
 
         if versions() != expected:
@@ -50,7 +51,7 @@ class Agent:
         assert self._process.stdin is not None
         self._process.stdin.write(len(body).to_bytes(4, "big") + body)
         self._process.stdin.flush()  # and stays open: its end is the worker's
-        return Address(order.number, host, port, own.certificate)
+        return Address(order.number, host, port, own.certificate, get_runtime_context().get_node_id())
 
     def end(self) -> None:
         """No process is left after this."""

@@ -22,18 +22,30 @@ from ray.exceptions import RayError
 
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.cluster.agent import Agent, VersionsDiffer, versions
-from mlx_server.workers.cluster.orders import Joined, NoCluster, NotPlaced, Order, Place, Recalled, decode_order
+from mlx_server.workers.cluster.orders import (
+    Address,
+    Joined,
+    NoCluster,
+    NotPlaced,
+    Order,
+    Place,
+    Recalled,
+    decode_order,
+)
 from mlx_server.workers.cluster.shares import Shares, Standing
 
 ANSWER_S = 3.0
-"""How long an agent may take that has been there before. Ray needs half a minute to notice that a node is gone; it
-finds another node at once for a new agent."""
+"""How long an agent may take that has been there before. Ray needs half a minute to notice that a node is gone, and
+would place others there meanwhile."""
 
 END_S = 3.0
 """How long an agent may take to end its worker."""
 
 MEMORY = "mlx_memory"
 """The resource of nodes, in bytes, that replicas share."""
+
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives each node."""
 
 SAYS_S = 1.0
 """How often the other front ends are told how this one stands."""
@@ -48,22 +60,30 @@ WAITS_S = 5.0
 
 @dataclass
 class Placed:
-    """A replica's agent; `served`: it has started a worker before; `recalled`: it is about to go."""
+    """A replica's agent; `node`: Ray's id of the one on which it started a worker; `recalled`: it is about to go."""
 
     order: Place
     agent: Any
     since: float
-    served: bool = False
+    node: str | None = None
     recalled: bool = False
 
+    @property
+    def served(self) -> bool:
+        """It has started a worker before."""
+        return self.node is not None
 
-def new_agent(needs_bytes: int) -> Any:
-    """One that Ray places where there is room, away from the others, on a GPU where the cluster has any."""
+
+def new_agent(needs_bytes: int, shunned: str | None = None) -> Any:
+    """One that Ray places where there is room, away from the others, on a GPU where the cluster has any. On the node with
+    the id `shunned` only where no other one has room."""
     agent = ray.remote(Agent).options(
         num_cpus=1,
         num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
         resources={MEMORY: needs_bytes} if needs_bytes else None,
         scheduling_strategy="SPREAD",
+        label_selector={NODE_ID: f"!{shunned}"} if shunned else None,
+        fallback_strategy=[{"label_selector": {}}] if shunned else None,
         max_restarts=-1,
         max_task_retries=-1,
     )
@@ -78,8 +98,9 @@ def shares() -> Any:
 class Broker:
     """Answers orders, each as soon as it can. Everything here runs on its event loop."""
 
-    def __init__(self, make_agent: Callable[[int], Any] = new_agent) -> None:
+    def __init__(self, make_agent: Callable[[int, str | None], Any] = new_agent, answer_s: float = ANSWER_S) -> None:
         self._make_agent = make_agent
+        self._answer_s = answer_s
         self.closed = asyncio.Event()
         self.channel: Channel[Order] = Channel(decode_order, self._on_order, self.closed.set)
         self._placed: dict[int, Placed] = {}
@@ -106,19 +127,24 @@ class Broker:
         else:
             self.channel.send(address)
 
-    async def _started(self, order: Place) -> Any:
+    async def _started(self, order: Place) -> Address:
+        silent = None
         placed = self._placed.get(order.replica)
-        if placed is not None and placed.served:
+        if placed is not None and placed.node is not None:
             try:
-                return await answer(placed.agent.start.remote(order, self._versions), ANSWER_S)
+                return await self._start(placed, order, self._answer_s)
             except TimeoutError:
+                silent = placed.node
                 kill(placed.agent)
                 placed = None
         if placed is None:
-            now = asyncio.get_running_loop().time()
-            placed = self._placed[order.replica] = Placed(order, self._make_agent(order.bytes), now)
-        found = await answer(placed.agent.start.remote(order, self._versions))
-        placed.served = True
+            agent, now = self._make_agent(order.bytes, silent), asyncio.get_running_loop().time()
+            placed = self._placed[order.replica] = Placed(order, agent, now)
+        return await self._start(placed, order)
+
+    async def _start(self, placed: Placed, order: Place, limit_s: float | None = None) -> Address:
+        found: Address = await answer(placed.agent.start.remote(order, self._versions), limit_s)
+        placed.node = found.node
         return found
 
     async def _free(self, replica: int) -> None:

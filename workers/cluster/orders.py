@@ -28,12 +28,13 @@ class Free(msgspec.Struct, tag=True, frozen=True):
 
 
 class Address(msgspec.Struct, tag=True, frozen=True):
-    """Where a worker waits to be called, and the certificate that it proves itself with."""
+    """Where a worker waits to be called, the certificate that it proves itself with, and Ray's id of its node."""
 
     number: int
     host: str
     port: int
     certificate: str
+    node: str
 
 
 class NotPlaced(msgspec.Struct, tag=True, frozen=True):

@@ -18,7 +18,8 @@ from mlx_server.workers.cluster.orders import Address, Free, NoCluster, NotPlace
 from mlx_server.workers.parent.starts import Wanted
 
 ADDRESS = "ray://127.0.0.1:10001"
-THERE = Address(2, "10.0.0.2", 4000, "certificate")
+THERE = Address(2, "10.0.0.2", 4000, "certificate", "second")
+ELSEWHERE = Address(2, "10.0.0.3", 4000, "certificate", "third")
 LOST = Exception("Ray Client is not connected.\nPlease connect.")
 
 
@@ -67,23 +68,25 @@ class Front:
 
 
 class Answers:
-    """An agent, or a method of its: raises at once what Ray does, or has an answer as Ray gives it."""
+    """An agent, or a method of its: raises at once what Ray does, or has these answers as Ray gives them, the last one
+    again and again; None: it is silent."""
 
-    def __init__(self, found: Any) -> None:
-        self._found = found
+    def __init__(self, *found: Any) -> None:
+        self._found = list(found)
         self.start = self.end = self
 
     def remote(self, *_: object) -> Answers:
-        if self._found is LOST:
+        if self._found[0] is LOST:
             raise LOST
         return self
 
     def future(self) -> Future[Any]:
+        answer = self._found.pop(0) if self._found[1:] else self._found[0]
         found: Future[Any] = Future()
-        if isinstance(self._found, Exception):
-            found.set_exception(self._found)
-        else:
-            found.set_result(self._found)
+        if isinstance(answer, Exception):
+            found.set_exception(answer)
+        elif answer is not None:
+            found.set_result(answer)
         return found
 
 
@@ -100,7 +103,7 @@ def order(number: int) -> Place:
 def broker_of(*agents: Answers) -> tuple[Broker, Front, Callable[[Any], None]]:
     """One that is connected, which has these agents made, and what gives it an order."""
     left, front = list(agents), Front()
-    broker = Broker(lambda _: left.pop(0))
+    broker = Broker(lambda *_: left.pop(0))
     broker.channel.connection_made(front)  # type: ignore[arg-type]
     return broker, front, broker._on_order
 
@@ -137,6 +140,30 @@ def test_an_agent_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, error:
         await until(lambda: ended == [fails, works])
 
     asyncio.run(scenario())
+
+
+def test_an_agent_that_is_silent_is_replaced_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "kill", ended.append)
+    agents = [Answers(THERE, None), Answers(ELSEWHERE)]
+    left, made = list(agents), []
+
+    def make(needs_bytes: int, shunned: str | None) -> Answers:
+        made.append((needs_bytes, shunned))
+        return left.pop(0)
+
+    async def scenario() -> None:
+        broker, front = Broker(make, answer_s=0.01), Front()
+        broker.channel.connection_made(front)  # type: ignore[arg-type]
+        for number in range(2):
+            broker._on_order(order(number))
+            await until(lambda number=number: len(front.told) == number + 1)
+        assert front.told == [THERE, ELSEWHERE]
+        assert ended == agents[:1]
+
+    asyncio.run(scenario())
+    assert made == [(0, None), (0, THERE.node)]
 
 
 def test_a_replica_is_freed_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_a_node_that_drops_packets_is_given_up_in_time() -> None:
             node.listen(0)
             host, port = node.getsockname()
             before.connect((host, port))
-            worker = ClusterWorker(Address(0, host, port, own.certificate), own, call_s=0.2)
+            worker = ClusterWorker(Address(0, host, port, own.certificate, "node"), own, call_s=0.2)
             async with asyncio.timeout(1.0):
                 with pytest.raises(ClusterError, match=r"did not answer at port \d+ in 0.2 s"):
                     await worker.connect(asyncio.Protocol())
