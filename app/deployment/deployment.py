@@ -342,7 +342,7 @@ class Deployment:
             self._running.append(asyncio.ensure_future(self._replace(replica)))
 
     async def _replace(self, replica: Replica) -> None:
-        """Others want a replica's place: it goes once nothing runs there, and another waits for a place."""
+        """A replica has to give up its place: it goes once nothing runs there, and another waits for a place."""
         await replica.drained()
         if replica not in self.replicas or self.state is ModelState.UNLOADING:
             return

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -60,23 +60,23 @@ WAITS_S = 5.0
 
 @dataclass
 class Placed:
-    """A replica's agent; `node`: Ray's id of the one on which it started a worker; `recalled`: it is about to go."""
+    """A replica's agent; `address`: of the last worker that it started; `recalled`: it is about to go."""
 
     order: Place
     agent: Any
     since: float
-    node: str | None = None
+    address: Address | None = None
     recalled: bool = False
 
     @property
     def served(self) -> bool:
         """It has started a worker before."""
-        return self.node is not None
+        return self.address is not None
 
 
 def new_agent(needs_bytes: int, shunned: str | None = None) -> Any:
-    """One that Ray places where there is room, away from the others, on a GPU where the cluster has any. On the node with
-    the id `shunned` only where no other one has room."""
+    """One that Ray places where there is room, away from the others, on a GPU where the cluster has any; on the node
+    with the id `shunned` only where no other one has room."""
     agent = ray.remote(Agent).options(
         num_cpus=1,
         num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
@@ -130,11 +130,11 @@ class Broker:
     async def _started(self, order: Place) -> Address:
         silent = None
         placed = self._placed.get(order.replica)
-        if placed is not None and placed.node is not None:
+        if placed is not None and placed.address is not None:
             try:
                 return await self._start(placed, order, self._answer_s)
             except TimeoutError:
-                silent = placed.node
+                silent = placed.address.node
                 kill(placed.agent)
                 placed = None
         if placed is None:
@@ -144,7 +144,7 @@ class Broker:
 
     async def _start(self, placed: Placed, order: Place, limit_s: float | None = None) -> Address:
         found: Address = await answer(placed.agent.start.remote(order, self._versions), limit_s)
-        placed.node = found.node
+        placed.address = found
         return found
 
     async def _free(self, replica: int) -> None:
@@ -162,22 +162,35 @@ class Broker:
             self.channel.close()
 
     async def share(self) -> None:
-        """Tell the other front ends how this one stands, and give up what is asked for, until Ray is gone."""
+        """Tell the other front ends how this one stands, and give up what is asked for and what is on nodes that are
+        taken away, until Ray is gone."""
         who, agreed = uuid4().hex, None
         while ray.is_initialized():
             await asyncio.sleep(SAYS_S)
             try:
                 agreed = agreed or shares()
-                least = await answer(agreed.say.remote(who, self._standing()), ANSWER_S)
+                self.give_up(await answer(agreed.say.remote(who, self._standing()), ANSWER_S))
+                self.leave(await answer(agreed.leaving.remote(), ANSWER_S))
             except Exception:  # noqa: BLE001 - that actor is gone, or Ray is, which raises anything
                 agreed = None
-                continue
-            spare = self._spare() if least is not None else {}
-            replica = next((one for one, placed in spare.items() if placed.order.bytes >= least), None)
-            if replica is not None:
-                spare[replica].recalled = True
-                self.channel.send(Recalled(replica))
         self._end_with_ray()
+
+    def give_up(self, least: int | None) -> None:
+        """Another front end waits for a replica with at least so many bytes, if any does."""
+        if least is not None:
+            spare = (replica for replica, placed in self._spare().items() if placed.order.bytes >= least)
+            if (replica := next(spare, None)) is not None:
+                self._recall(replica, "another front end waits for it")
+
+    def leave(self, nodes: Collection[str]) -> None:
+        """The nodes with these ids are about to be taken away: replicas there move, and end what they run before."""
+        for replica, placed in self._placed.items():
+            if placed.address is not None and placed.address.node in nodes and not placed.recalled:
+                self._recall(replica, f"its node {placed.address.host} is being drained")
+
+    def _recall(self, replica: int, why: str) -> None:
+        self._placed[replica].recalled = True
+        self.channel.send(Recalled(replica, why))
 
     def _standing(self) -> Standing:
         now = asyncio.get_running_loop().time()

@@ -46,9 +46,10 @@ class NotPlaced(msgspec.Struct, tag=True, frozen=True):
 
 
 class Recalled(msgspec.Struct, tag=True, frozen=True):
-    """Another front end waits for the place of a replica."""
+    """A replica has to give up its place; `why` is part of a line."""
 
     replica: int
+    why: str
 
 
 class Joined(msgspec.Struct, tag=True, frozen=True):

@@ -1,4 +1,5 @@
-"""How front ends share a cluster: one that waits for a replica gets it from one that has two more."""
+"""How front ends share a cluster: one that waits for a replica gets it from one that has two more. And what only one of
+its nodes can tell them."""
 
 from __future__ import annotations
 
@@ -47,3 +48,11 @@ class Shares:
             return None
         self._asked_at = now
         return found
+
+    def leaving(self) -> frozenset[str]:
+        """Ray's ids of the nodes that are about to be taken away: they are drained."""
+        import ray
+        from ray._raylet import GcsClient
+
+        client = GcsClient(address=ray.get_runtime_context().gcs_address)
+        return frozenset(client.get_draining_nodes())

@@ -67,8 +67,9 @@ class Cluster:
         self._recalls: dict[int, Callable[[], None]] = {}
 
     def replica(self, model: str, needs_bytes: int, recalled: Callable[[], None]) -> ClusterStarts:
-        """Who starts the workers of a replica that needs so many bytes of its node. `recalled` is called where another
-        front end waits for its place, and this one has another replica of the model."""
+        """Who starts the workers of a replica that needs so many bytes of its node. `recalled` is called where it
+        has to give up its place: another front end waits for it, and this one has another replica of the model, or its
+        node is being drained."""
         number = next(self._numbers)
         self._recalls[number] = recalled
         return ClusterStarts(self, number, model, needs_bytes)
@@ -129,7 +130,7 @@ class Cluster:
             return
         if isinstance(report, Recalled):
             if (recalled := self._recalls.get(report.replica)) is not None:
-                log.info("a replica gives up its place, for which another front end waits")
+                log.info("a replica gives up its place: %s", report.why)
                 recalled()
             return
         found = self._waiting.get(report.number)

@@ -10,11 +10,21 @@ from typing import Any
 
 import pytest
 import ray
+from msgspec.structs import replace
 from support.running.fleets import until
 
 from mlx_server.workers.cluster.agent import VersionsDiffer
 from mlx_server.workers.cluster.broker import ATTEMPTS, Broker, join
-from mlx_server.workers.cluster.orders import Address, Free, NoCluster, NotPlaced, Place, Report, decode_report
+from mlx_server.workers.cluster.orders import (
+    Address,
+    Free,
+    NoCluster,
+    NotPlaced,
+    Place,
+    Recalled,
+    Report,
+    decode_report,
+)
 from mlx_server.workers.parent.starts import Wanted
 
 ADDRESS = "ray://127.0.0.1:10001"
@@ -164,6 +174,21 @@ def test_an_agent_that_is_silent_is_replaced_on_another_node(monkeypatch: pytest
 
     asyncio.run(scenario())
     assert made == [(0, None), (0, THERE.node)]
+
+
+def test_replicas_leave_a_node_that_is_drained() -> None:
+    """Each is told once, also the only one of its model."""
+
+    async def scenario() -> None:
+        broker, front, give = broker_of(Answers(THERE), Answers(ELSEWHERE))
+        give(order(0))
+        give(replace(order(1), replica=1, model="another"))
+        await until(lambda: front.told[1:])
+        for _ in range(2):
+            broker.leave({THERE.node, "another"})
+        assert front.told[2:] == [Recalled(0, "its node 10.0.0.2 is being drained")]
+
+    asyncio.run(scenario())
 
 
 def test_a_replica_is_freed_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -11,7 +12,9 @@ from typing import Any
 
 import psutil
 import pytest
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from support.running.metrics import value
 from support.running.processes import lives
 from support.running.servers import SCRIPTED, Server, chat_body, wait_for
@@ -102,6 +105,14 @@ def kill_raylet(node: Any) -> None:
     raylet(node).wait()
 
 
+def drain(cluster: Cluster, node: Any) -> None:
+    """As `ray drain-node` does, and who takes machines away in a cloud."""
+    deadline_ms = time.time_ns() // 1_000_000 + 60_000
+    preempted = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    asked = GcsClient(address=cluster.address).drain_node(node.node_id, preempted, "it is taken away", deadline_ms)
+    assert asked[0], asked
+
+
 def stream(server: Server, begun: Event, script: dict[str, Any] = LONG) -> list[Any]:
     """All events of a stream; its first text sets `begun`."""
     found: list[Any] = []
@@ -181,6 +192,26 @@ def test_front_ends_share_a_cluster_and_use_what_joins(
     wait_for(lambda: len(everywhere(cluster, agents)) == len(everywhere(cluster, workers)) == 2, BACK_S)
     assert not lives(talks.pid)
     assert server.stats()["workers"] == {"ready": 2}
+
+
+def test_a_replica_leaves_a_node_that_is_drained(cluster: Cluster, server: Server) -> None:
+    """What runs there comes to its end, and the replica moves to a node with room; then the empty node goes."""
+    wait_both(server)
+    node = next(one for one in living(cluster)[1:] if workers(one))
+    there = workers(node)
+    before = server.stats()["worker_restarts"]
+    with ThreadPoolExecutor(2) as pool:
+        begun = Event(), Event()
+        streams = [pool.submit(stream, server, each, LONGER) for each in begun]
+        assert all(each.wait(BACK_S) for each in begun)
+        drain(cluster, node)
+        server.wait_until(lambda: server.output().count("is being drained") == len(there))
+        ended = [stream.result() for stream in streams]
+    assert [text_of(chunks).split() for chunks in ended] == [["token"] * LONGER["tokens"]] * 2
+    wait_for(lambda: not any(lives(one.pid) for one in there), BACK_S)
+    wait_both(server)
+    assert server.stats()["worker_restarts"] == before, "none was lost"
+    assert not lives(raylet(node).pid) or not agents(node)
 
 
 def test_the_end_of_a_server_leaves_no_process(cluster: Cluster, server: Server) -> None:
