@@ -30,9 +30,10 @@ from mlx_server.workers.cluster.orders import (
     Order,
     Place,
     Recalled,
+    Waits,
     decode_order,
 )
-from mlx_server.workers.cluster.shares import Shares, Standing
+from mlx_server.workers.cluster.shares import Shares, Standing, needs_of
 
 ANSWER_S = 3.0
 """How long an agent may take that has been there before. Ray needs half a minute to notice that a node is gone, and
@@ -40,9 +41,6 @@ would place others there meanwhile."""
 
 END_S = 3.0
 """How long an agent may take to end its worker."""
-
-MEMORY = "mlx_memory"
-"""The resource of nodes, in bytes, that replicas share."""
 
 NODE_ID = "ray.io/node-id"
 """The label that Ray gives each node."""
@@ -55,18 +53,20 @@ ATTEMPTS = 3
 once, and Ray has taken the connection back by then."""
 
 WAITS_S = 5.0
-"""How long a replica has no place until others are asked for one."""
+"""How long a replica has no place until others are asked for one, and the front end is told."""
 
 
 @dataclass
 class Placed:
-    """A replica's agent; `address`: of the last worker that it started; `recalled`: it is about to go."""
+    """A replica's agent; `address`: of the last worker that it started; `recalled`: it is about to go; `full`: what was
+    told of why it waits."""
 
     order: Place
     agent: Any
     since: float
     address: Address | None = None
     recalled: bool = False
+    full: bool | None = None
 
     @property
     def served(self) -> bool:
@@ -77,10 +77,11 @@ class Placed:
 def new_agent(needs_bytes: int, shunned: str | None = None) -> Any:
     """One that Ray places where there is room, away from the others, on a GPU where the cluster has any; on the node
     with the id `shunned` only where no other one has room."""
+    needs = needs_of(needs_bytes, bool(ray.cluster_resources().get("GPU")))
     agent = ray.remote(Agent).options(
-        num_cpus=1,
-        num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
-        resources={MEMORY: needs_bytes} if needs_bytes else None,
+        num_cpus=needs.pop("CPU"),
+        num_gpus=needs.pop("GPU", 0),
+        resources=needs or None,
         scheduling_strategy="SPREAD",
         label_selector={NODE_ID: f"!{shunned}"} if shunned else None,
         fallback_strategy=[{"label_selector": {}}] if shunned else None,
@@ -171,6 +172,8 @@ class Broker:
                 agreed = agreed or shares()
                 self.give_up(await answer(agreed.say.remote(who, self._standing()), ANSWER_S))
                 self.leave(await answer(agreed.leaving.remote(), ANSWER_S))
+                for placed in self._late():
+                    self.tell(placed, await answer(agreed.full.remote(placed.order.bytes), ANSWER_S))
             except Exception:  # noqa: BLE001 - that actor is gone, or Ray is, which raises anything
                 agreed = None
         self._end_with_ray()
@@ -188,18 +191,27 @@ class Broker:
             if placed.address is not None and placed.address.node in nodes and not placed.recalled:
                 self._recall(replica, f"its node {placed.address.host} is being drained")
 
+    def tell(self, placed: Placed, full: bool) -> None:
+        """Tell the front end why a replica waits, where that is new."""
+        if not placed.served and placed.full != full:
+            placed.full = full
+            self.channel.send(Waits(placed.order.bytes, full))
+
     def _recall(self, replica: int, why: str) -> None:
         self._placed[replica].recalled = True
         self.channel.send(Recalled(replica, why))
 
     def _standing(self) -> Standing:
-        now = asyncio.get_running_loop().time()
-        waiting = (one for one in self._placed.values() if not one.served and now - one.since > WAITS_S)
         return Standing(
             sum(one.served and not one.recalled for one in self._placed.values()),
             tuple(one.order.bytes for one in self._spare().values()),
-            tuple(one.order.bytes for one in waiting),
+            tuple(one.order.bytes for one in self._late()),
         )
+
+    def _late(self) -> list[Placed]:
+        """Replicas that have waited for a place."""
+        now = asyncio.get_running_loop().time()
+        return [one for one in self._placed.values() if not one.served and now - one.since > WAITS_S]
 
     def _spare(self) -> dict[int, Placed]:
         """Replicas of models that have others, the last one first."""

@@ -52,6 +52,13 @@ class Recalled(msgspec.Struct, tag=True, frozen=True):
     why: str
 
 
+class Waits(msgspec.Struct, tag=True, frozen=True):
+    """A replica that needs so many bytes still has no agent; `full`: no node has room for it."""
+
+    bytes: int
+    full: bool
+
+
 class Joined(msgspec.Struct, tag=True, frozen=True):
     """The broker is a driver of the cluster."""
 
@@ -70,7 +77,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 Order = Place | Free
-Report = Address | NotPlaced | Recalled | Joined | NoCluster
+Report = Address | NotPlaced | Recalled | Waits | Joined | NoCluster
 
 decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode

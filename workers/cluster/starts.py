@@ -20,6 +20,7 @@ from mlx_server.workers.cluster.orders import (
     Place,
     Recalled,
     Report,
+    Waits,
     decode_report,
 )
 from mlx_server.workers.cluster.tls import Identity, context_of, make_identity
@@ -31,9 +32,6 @@ BROKER = "mlx_server.workers.cluster.broker"
 
 NO_OTHER_CLUSTER = {"RAY_ENABLE_AUTO_CONNECT": "0"}
 """Ray, where it has lost its connection, starts no cluster of its own on the front end's machine."""
-
-TOLD_S = 5.0
-"""How long a replica waits for a place until the log says so."""
 
 CALL_S = 30.0
 """How long a worker may take until it has been reached: its interpreter starts meanwhile."""
@@ -133,6 +131,12 @@ class Cluster:
                 log.info("a replica gives up its place: %s", report.why)
                 recalled()
             return
+        if isinstance(report, Waits):
+            if report.full:
+                log.warning("a replica waits for a node with room: it needs 1 CPU, mlx_memory %d", report.bytes)
+            else:
+                log.info("a replica waits for Ray, which has not started its agent yet")
+            return
         found = self._waiting.get(report.number)
         if found is None or found.done():
             return
@@ -167,15 +171,7 @@ class ClusterStarts:
         """A new process, as soon as a node has room for it. Raises ClusterError, StartRefused or NoPlace."""
         if model_type not in SERVED_TYPES:
             raise StartRefused(f"models of the type {model_type} are not served on a cluster")
-        placing = asyncio.ensure_future(
-            self._cluster.place(self._replica, self._model, self._needs_bytes, wanted, model_type)
-        )
-        try:
-            if placing not in (await asyncio.wait([placing], timeout=TOLD_S))[0]:
-                log.warning("a replica waits for a node with room: it needs 1 CPU, mlx_memory %d", self._needs_bytes)
-            return await placing
-        finally:
-            placing.cancel()
+        return await self._cluster.place(self._replica, self._model, self._needs_bytes, wanted, model_type)
 
     async def release(self) -> None:
         """The replica is over: its place is free."""

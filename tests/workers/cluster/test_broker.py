@@ -23,6 +23,7 @@ from mlx_server.workers.cluster.orders import (
     Place,
     Recalled,
     Report,
+    Waits,
     decode_report,
 )
 from mlx_server.workers.parent.starts import Wanted
@@ -187,6 +188,22 @@ def test_replicas_leave_a_node_that_is_drained() -> None:
         for _ in range(2):
             broker.leave({THERE.node, "another"})
         assert front.told[2:] == [Recalled(0, "its node 10.0.0.2 is being drained")]
+
+    asyncio.run(scenario())
+
+
+def test_why_a_replica_waits_is_told_when_it_changes_and_no_more_once_it_is_there() -> None:
+    async def scenario() -> None:
+        broker, front, give = broker_of(Answers(None))
+        give(replace(order(0), bytes=8))
+        await until(lambda: broker._placed)
+        [placed] = broker._placed.values()
+        for full in (False, False, True):
+            broker.tell(placed, full)
+        assert front.told == [Waits(8, False), Waits(8, True)]
+        placed.address = THERE
+        broker.tell(placed, False)
+        assert len(front.told) == 2
 
     asyncio.run(scenario())
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_server.workers.cluster.shares import Shares, Standing, asked_for
+from mlx_server.workers.cluster.shares import Shares, Standing, asked_for, lacks_room, needs_of
 
 ALONE = Standing(3, (8, 8, 8), ())
 
@@ -44,3 +44,28 @@ def test_one_replica_is_asked_for_at_a_time() -> None:
     assert shares.say("rich", ALONE) == 8
     assert shares.say("rich", ALONE) is None
     assert shares.say("richer", Standing(9, (8,) * 9, ())) is None, "the place that is given up is not taken yet"
+
+
+NEEDS = needs_of(8, gpus=False)
+
+
+@pytest.mark.parametrize(
+    ("free", "queued", "lacks"),
+    [
+        ([{"CPU": 1.0, "mlx_memory": 7.0}, {"mlx_memory": 16.0}], [NEEDS], True),
+        ([{"CPU": 1.0, "mlx_memory": 8.0}], [NEEDS], False),
+        ([], [NEEDS], True),
+        ([{"CPU": 0.0, "mlx_memory": 0.0}], [], False),
+        ([{"CPU": 0.0}], [needs_of(9, gpus=False), needs_of(8, gpus=True)], False),
+    ],
+    ids=["too little on each node", "room", "no nodes", "it has taken the last room", "others wait"],
+)
+def test_what_is_queued_lacks_room_where_no_node_has_all(
+    free: list[dict[str, float]], queued: list[dict[str, float]], lacks: bool
+) -> None:
+    assert lacks_room(NEEDS, free, queued) is lacks
+
+
+def test_an_agent_needs_what_its_cluster_has() -> None:
+    assert needs_of(0, gpus=False) == {"CPU": 1}
+    assert needs_of(8, gpus=True) == {"CPU": 1, "GPU": 1, "mlx_memory": 8}

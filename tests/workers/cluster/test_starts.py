@@ -10,7 +10,7 @@ import pytest
 from support.running.fleets import until
 
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.cluster.orders import Address, Joined, NoCluster, NotPlaced, Report, decode_report
+from mlx_server.workers.cluster.orders import Address, Joined, NoCluster, NotPlaced, Report, Waits, decode_report
 from mlx_server.workers.cluster.starts import Cluster, ClusterError, ClusterWorker
 from mlx_server.workers.cluster.tls import make_identity
 from mlx_server.workers.parent.handle import NoPlace, StartRefused
@@ -63,6 +63,16 @@ def test_a_replica_waits_on_where_another_time_may_be_better(told: list[Told], e
         assert type(caught.value) is error
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("full", "line"),
+    [(True, "waits for a node with room: it needs 1 CPU, mlx_memory 8"), (False, "waits for Ray")],
+)
+def test_the_log_says_what_a_replica_waits_for(caplog: pytest.LogCaptureFixture, full: bool, line: str) -> None:
+    with caplog.at_level("INFO"):
+        Cluster("auto")._on_report(Waits(8, full))
+    assert line in caplog.text
 
 
 def test_a_node_that_drops_packets_is_given_up_in_time() -> None:
