@@ -3,10 +3,11 @@
 import re
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from support.running.servers import ROOT, Server
+from support.running.servers import ROOT, SCRIPTED, Server
 
 FOLDER = ROOT / "examples" / "kubernetes"
 VERSION = "1.34"
@@ -17,9 +18,37 @@ CONTAINER = POD["spec"]["containers"][0]
 IMAGE = (ROOT / "Dockerfile").read_text()
 
 
+def some(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    """A schema of an object with these fields and no others."""
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+TEXT = {"type": "string"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+SPECS_OF_OPERATORS = {
+    "PodMonitor": some(
+        selector=some(matchLabels=TEXTS),
+        podMetricsEndpoints={
+            "type": "array",
+            "items": some(
+                port=TEXT,
+                path=TEXT,
+                interval=TEXT,
+                authorization=some(type=TEXT, credentials=some(("key",), name=TEXT, key=TEXT)),
+            ),
+        },
+    ),
+}
+"""Of what Kubernetes itself does not know: the fields that are used here, as their operators have them."""
+
+
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource["kind"])
-def test_kubernetes_knows_every_field(resource: dict[str, Any]) -> None:
-    kubernetes_validate.validate(resource, VERSION, strict=True)
+def test_kubernetes_and_operators_know_every_field(resource: dict[str, Any]) -> None:
+    schema = SPECS_OF_OPERATORS.get(resource["kind"])
+    if schema is None:
+        kubernetes_validate.validate(resource, VERSION, strict=True)
+        return
+    jsonschema.validate(resource["spec"], schema)
 
 
 def test_a_field_that_nobody_knows_is_found() -> None:
@@ -43,7 +72,6 @@ def test_a_ready_server_passes(scripted_server: Server, probe: str) -> None:
 def test_the_image_has_the_port_the_user_and_the_folders() -> None:
     port = CONTAINER["ports"][0]["containerPort"]
     assert f"EXPOSE {port}\n" in IMAGE
-    assert POD["metadata"]["annotations"]["prometheus.io/port"] == str(port)
     assert f"USER {POD['spec']['securityContext']['runAsUser']}\n" in IMAGE
     mounted = {mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
     assert mounted - {"/tmp"} == set(yaml.safe_load(re.search(r"VOLUME (.*)", IMAGE)[1]))  # type: ignore[index]
@@ -70,3 +98,21 @@ def test_the_names_agree(scripted_server: Server) -> None:
     assert rule["name"]["as"] == metric
     assert all(query.count(metric) == 1 for query in (rule["seriesQuery"], rule["metricsQuery"]))
     assert f"\n{metric}{{" in scripted_server.get("/metrics").text
+
+
+def test_prometheus_has_the_key_that_the_server_asks_for() -> None:
+    [variable] = CONTAINER["env"]
+    monitor = BY_KIND["PodMonitor"]["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= POD["metadata"]["labels"].items()
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in CONTAINER["ports"]]
+    assert endpoint["authorization"]["credentials"] == variable["valueFrom"]["secretKeyRef"]
+    server = Server(*SCRIPTED, env={variable["name"]: "from-the-secret"})
+    try:
+        server.wait_listening()
+        scheme = endpoint["authorization"]["type"]
+        told = server.get(endpoint["path"], headers={"Authorization": f"{scheme} from-the-secret"})
+        assert told.status_code == 200
+        assert server.get(endpoint["path"]).status_code == 401
+    finally:
+        server.close()
