@@ -1,6 +1,9 @@
 """The manifests are Kubernetes', and name what the server and its image have."""
 
+import json
 import re
+import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -16,6 +19,11 @@ BY_KIND = {resource["kind"]: resource for resource in RESOURCES}
 POD = BY_KIND["Deployment"]["spec"]["template"]
 CONTAINER = POD["spec"]["containers"][0]
 IMAGE = (ROOT / "Dockerfile").read_text()
+ON_RAY = list(yaml.safe_load_all((FOLDER / "ray-cluster.yaml").read_text()))
+RAY_BY_KIND = {resource["kind"]: resource for resource in ON_RAY}
+FRONT_END = RAY_BY_KIND["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+RAY_CLUSTER = RAY_BY_KIND["RayCluster"]
+NODES = (RAY_CLUSTER["spec"]["headGroupSpec"], *RAY_CLUSTER["spec"]["workerGroupSpecs"])
 
 
 def some(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
@@ -23,7 +31,7 @@ def some(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-TEXT = {"type": "string"}
+TEXT, COUNT, OBJECT = {"type": "string"}, {"type": "integer"}, {"type": "object"}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
 SPECS_OF_OPERATORS = {
     "PodMonitor": some(
@@ -38,17 +46,43 @@ SPECS_OF_OPERATORS = {
             ),
         },
     ),
+    "RayCluster": some(
+        headGroupSpec=some(("template",), rayStartParams=TEXTS, template=OBJECT),
+        workerGroupSpecs={
+            "type": "array",
+            "items": some(
+                ("groupName", "template"),
+                groupName=TEXT,
+                replicas=COUNT,
+                minReplicas=COUNT,
+                maxReplicas=COUNT,
+                rayStartParams=TEXTS,
+                template=OBJECT,
+            ),
+        },
+    ),
 }
 """Of what Kubernetes itself does not know: the fields that are used here, as their operators have them."""
 
 
-@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource["kind"])
+@pytest.mark.parametrize("resource", [*RESOURCES, *ON_RAY], ids=lambda resource: resource["kind"])
 def test_kubernetes_and_operators_know_every_field(resource: dict[str, Any]) -> None:
     schema = SPECS_OF_OPERATORS.get(resource["kind"])
     if schema is None:
         kubernetes_validate.validate(resource, VERSION, strict=True)
         return
     jsonschema.validate(resource["spec"], schema)
+    for template in templates(resource["spec"]):
+        kubernetes_validate.validate(
+            {"apiVersion": "v1", "kind": "PodTemplate", "template": template}, VERSION, strict=True
+        )
+
+
+def templates(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of the pods in an operator's resource."""
+    for group in (spec.get("headGroupSpec"), *spec.get("workerGroupSpecs", ())):
+        if group is not None:
+            yield group["template"]
 
 
 def test_a_field_that_nobody_knows_is_found() -> None:
@@ -56,11 +90,12 @@ def test_a_field_that_nobody_knows_is_found() -> None:
         kubernetes_validate.validate({**BY_KIND["Service"], "ports": 80}, VERSION, strict=True)
 
 
-def test_the_server_has_the_flags_and_variables() -> None:
+@pytest.mark.parametrize("container", [CONTAINER, FRONT_END], ids=["alone", "on Ray"])
+def test_the_server_has_the_flags_and_variables(container: dict[str, Any]) -> None:
     documented = (ROOT / "docs" / "flags.md").read_text()
-    command, *flags = CONTAINER["args"]
+    command, *flags = container["args"]
     assert command == "launch"
-    for name in [*(flag.partition("=")[0] for flag in flags), *(variable["name"] for variable in CONTAINER["env"])]:
+    for name in [*(flag.partition("=")[0] for flag in flags), *(variable["name"] for variable in container["env"])]:
         assert f"`{name}`" in documented
 
 
@@ -116,3 +151,24 @@ def test_prometheus_has_the_key_that_the_server_asks_for() -> None:
         assert server.get(endpoint["path"]).status_code == 401
     finally:
         server.close()
+
+
+def test_a_front_end_finds_its_ray_cluster_and_room_for_its_replicas() -> None:
+    flags = dict(flag.partition("=")[::2] for flag in FRONT_END["args"])
+    head, workers = NODES
+    ports = {port["name"]: port["containerPort"] for port in head["template"]["spec"]["containers"][0]["ports"]}
+    assert flags["--cluster"] == f"ray://{RAY_CLUSTER['metadata']['name']}-head-svc:{ports['client']}"
+    params = workers["rayStartParams"]
+    [resources] = shlex.split(params["resources"])  # KubeRay writes it into a shell's line
+    assert json.loads(resources)["mlx_memory"] > 0
+    container = workers["template"]["spec"]["containers"][0]
+    assert {"name": "node-manager", "containerPort": int(params["node-manager-port"])} in container["ports"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert int(flags["--replicas"]) <= workers["minReplicas"] * int(params["num-cpus"])
+
+
+def test_nodes_and_front_end_have_one_image_with_ray() -> None:
+    images = {node["template"]["spec"]["containers"][0]["image"] for node in NODES} | {FRONT_END["image"]}
+    [image] = images
+    assert f"--build-arg EXTRAS=vlm,ray -t {image} " in (FOLDER / "ray-cluster.yaml").read_text()
+    assert "ARG EXTRAS=vlm\n" in IMAGE
