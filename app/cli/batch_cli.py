@@ -95,7 +95,8 @@ def list_batches(
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(found), indent=2))
     else:
-        table_console().print(table_of(found) if found else "There are no batches.")
+        console = table_console()
+        console.print(table_of(found, console) if found else "There are no batches.")
 
 
 @app.command()

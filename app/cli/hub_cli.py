@@ -232,7 +232,7 @@ def table_of(models: Sequence[HubModel], console: Console) -> Table:
     """Models for people."""
     from mlx_server.app.catalog.kinds import flag_word
     from mlx_server.app.machine.sizes import people_count, size
-    from mlx_server.app.terminal.model_tables import fitting
+    from mlx_server.app.terminal.fitting import fitting
 
     columns = ("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
     lines = []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlx_server.app.connect.running_server import ModelLine
 
 EXIT_SERVER = 5
+COLUMNS = ("model", "type", "state", "memory", "running", "waiting", "up", "idle", "processes")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -54,34 +55,30 @@ def ps(
     if as_json:
         typer.echo(json.dumps([object_of(line) for line in lines], indent=2))
         return
-    table_console().print(table_of(lines) if lines else "No models are loaded.")
+    console = table_console()
+    console.print(table_of(lines, console) if lines else "No models are loaded.")
 
 
-def table_of(lines: Sequence[ModelLine]) -> Table:
+def table_of(lines: Sequence[ModelLine], console: Console) -> Table:
     """A line for each model."""
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-
     from mlx_server.app.machine.sizes import GIBIBYTE, memory_size
+    from mlx_server.app.terminal.fitting import fitting
 
-    table = Table(box=SIMPLE)
-    for column in ("model", "type", "state", "processes", "memory", "running", "waiting", "up", "idle"):
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        cells = (
+    cells = [
+        (
             line.name,
             line.type or "-",
             line.state,
-            " ".join(map(str, line.pids)) or "-",
             "-" if line.memory_gb is None else memory_size(line.memory_gb * GIBIBYTE),
             str(line.running),
             str(line.waiting),
             span(line.up_s),
             "-" if line.running else span(line.idle_s),
+            " ".join(map(str, line.pids)) or "-",
         )
-        table.add_row(*map(escape, cells))
-    return table
+        for line in lines
+    ]
+    return fitting(COLUMNS, cells, console)
 
 
 def object_of(line: ModelLine) -> dict[str, Any]:

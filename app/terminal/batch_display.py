@@ -7,14 +7,15 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mlx_server.app.connect.batches import BatchState
 from mlx_server.app.terminal.bars import bars
+from mlx_server.app.terminal.fitting import fitting
+
+COLUMNS = ("batch", "status", "done", "lines", "errors", "made", "endpoint", "tokens written")
 
 PLAIN_STEP = 0.1
 """Without a terminal, it is told in tenths."""
@@ -91,22 +92,20 @@ def line_of(batch: BatchState, pace: float | None = None) -> str:
     return f"{batch.id}: {state_of(batch)}, {counts.ended} of {counts.total} lines, {counts.failed} errors{rate}"
 
 
-def table_of(batches: list[BatchState]) -> Table:
+def table_of(batches: list[BatchState], console: Console) -> Table:
     """A line for each."""
-    table = Table(box=SIMPLE)
-    for column in ("batch", "status", "endpoint", "lines", "done", "errors", "tokens written", "made"):
-        table.add_column(column, overflow="fold")
+    lines = []
     for batch in batches:
         counts, made = batch.request_counts, time.localtime(batch.created_at)
         cells = (
             batch.id,
             state_of(batch),
-            batch.endpoint,
-            str(counts.total),
             str(counts.ended),
+            str(counts.total),
             str(counts.failed),
-            str(batch.usage.output_tokens if batch.usage else 0),
             time.strftime("%Y-%m-%d %H:%M", made),
+            batch.endpoint,
+            str(batch.usage.output_tokens if batch.usage else 0),
         )
-        table.add_row(*map(escape, cells))
-    return table
+        lines.append(cells)
+    return fitting(COLUMNS, lines, console)

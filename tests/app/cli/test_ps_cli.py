@@ -76,9 +76,16 @@ def test_idle_time_begins_with_the_load_and_is_never_negative() -> None:
 
 def test_table_tells_people() -> None:
     console = Console(width=200, record=True)
-    console.print(table_of([ModelLine("m[1]", None, "loaded", (12,), 1, 8.5, 0, 3, 7200.0, 60.0)]))
+    line = ModelLine("mlx-community/m[1]", None, "loaded", (12,), 1, 8.5, 0, 3, 7200.0, 60.0)
+    console.print(table_of([line], console))
     shown = " ".join(console.export_text().split())
-    assert "m[1] - loaded 12 8.5 GiB 0 3 2h 0m 1m 0s" in shown
+    assert "mlx-community/m[1] - loaded 8.5 GiB 0 3 2h 0m 1m 0s 12" in shown
+    narrow = Console(width=60, record=True, force_terminal=True)
+    narrow.print(table_of([line], narrow))
+    assert any(
+        text.split() == ["mlx-community/m[1]", "-", "loaded", "8.5", "GiB", "0"]
+        for text in narrow.export_text().splitlines()
+    ), "whole, without what does not fit"
 
 
 @pytest.mark.parametrize(
