@@ -21,6 +21,9 @@ def audio_kind(config: Mapping[str, Any], name: str = "") -> AudioKind | None:
         return None
     from mlx_audio.registry import classify_model, model_type_from_config
 
-    model_type = model_type_from_config(dict(config))
+    try:
+        model_type = model_type_from_config(dict(config))
+    except TypeError:  # what a field holds is not of the type that mlx-audio takes it for
+        return None
     kind = classify_model(str(model_type or ""), "" if model_type else name)
     return kind if kind in ("stt", "tts") else None

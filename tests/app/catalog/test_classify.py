@@ -36,6 +36,7 @@ LLAMA = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads
         ({"model_type": "qwen3_asr", "audio_config": {}}, False, Kind.AUDIO),
         ({"_class_name": "FluxTransformer2DModel"}, False, Kind.IMAGE),
         ({"architectures": 1}, False, Kind.LANGUAGE),
+        ({"model_type": [1]}, False, Kind.LANGUAGE),
         ({}, False, Kind.LANGUAGE),
     ],
 )
