@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from support.inputs.command_lines import TERMINAL, CommandLines, command_lines
 from support.running.servers import ROOT, SCRIPTED, Server
 
 from mlx_server.app import __version__
@@ -70,8 +71,15 @@ FLAGS = {
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+    env = {**os.environ, **TERMINAL}
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=env, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def lines() -> Iterator[CommandLines]:
+    """For what is refused, whichever way the command was started."""
+    with command_lines() as lines:
+        yield lines
 
 
 @pytest.mark.parametrize("command", [(SCRIPT,), MODULE, CHECKOUT], ids=["script", "module", "checkout"])
@@ -163,12 +171,23 @@ REFUSED: list[tuple[list[object], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "part"), REFUSED, ids=lambda value: " ".join(map(str, value)))
-def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object], part: str) -> None:
-    done = run(*MODULE, "launch", *SCRIPTED, *arguments)
+def test_bad_value_is_refused_before_anything_is_loaded(
+    lines: CommandLines, arguments: list[object], part: str
+) -> None:
+    done = lines.run("launch", *SCRIPTED, *arguments)
     assert done.returncode == EXIT_USAGE, done
     assert part in done.stderr
     assert "Traceback" not in done.stderr
     assert "importing" not in done.stderr
+
+
+def test_process_of_its_own_refuses_the_same() -> None:
+    for arguments, part in (REFUSED[0], REFUSED[-1]):
+        done = run(*MODULE, "launch", *SCRIPTED, *arguments)
+        assert done.returncode == EXIT_USAGE, done
+        assert part in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "importing" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -186,16 +205,16 @@ def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object],
         ("version", "mlx-server --version"),
     ],
 )
-def test_command_of_another_program_is_told_what_it_is_here(command: str, meant: str) -> None:
-    done = run(*MODULE, command, "some/model")
+def test_command_of_another_program_is_told_what_it_is_here(lines: CommandLines, command: str, meant: str) -> None:
+    done = lines.run(command, "some/model")
     assert done.returncode == EXIT_USAGE
     assert f"No such command '{command}'. Use: {meant}" in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--adapter-path", "--adapter-dir", "--draft-model"])
 @pytest.mark.parametrize("kind", ["vlm", "embeddings", "rerank"])
-def test_flag_that_means_nothing_for_the_type_is_refused(kind: str, flag: str) -> None:
-    done = run(*MODULE, "launch", "--model-path", "some/model", "--model-type", kind, flag, ROOT)
+def test_flag_that_means_nothing_for_the_type_is_refused(lines: CommandLines, kind: str, flag: str) -> None:
+    done = lines.run("launch", "--model-path", "some/model", "--model-type", kind, flag, ROOT)
     assert done.returncode == EXIT_USAGE, done
     assert f"'{flag}'" in done.stderr
     assert f"means nothing for --model-type {kind}" in done.stderr
@@ -211,8 +230,10 @@ def test_flag_that_means_nothing_for_the_type_is_refused(kind: str, flag: str) -
         (("--memory-limit", "much"), "must be a number of GiB"),
     ],
 )
-def test_flags_about_models_that_make_no_sense_are_refused(flags: tuple[str, ...], said: str) -> None:
-    done = run(*MODULE, "launch", "--model-type", "scripted", *flags)
+def test_flags_about_models_that_make_no_sense_are_refused(
+    lines: CommandLines, flags: tuple[str, ...], said: str
+) -> None:
+    done = lines.run("launch", "--model-type", "scripted", *flags)
     assert done.returncode == EXIT_USAGE, done
     assert said in done.stderr
 
