@@ -60,6 +60,13 @@ def merging(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert_gguf(path, path.parent, _discard)
 
 
+def _converted(file: Path) -> Path:
+    """A file's model, converted in this process."""
+    folder = file.parent / "model"
+    assert convert([file], folder, "float32")
+    return folder
+
+
 def _put_right(folder: Path, scratch: Path, **metadata: Any) -> list[str]:
     """A model's tokenizer, as if its file had said this; returns the notes."""
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -244,8 +251,7 @@ def test_a_converted_model_turns_as_its_file_asks(tmp_path: Path, architecture: 
     metadata[f"{architecture}.rope.freq_base"] = 1_000_000.0
     if architecture == "qwen3":
         metadata["qwen3.attention.key_length"] = 8
-    folder = convert_gguf(write_gguf(tmp_path / "m.gguf", architecture, metadata), tmp_path / "cache", _discard)
-    model, _, _ = read_model(folder, "native")
+    model, _, _ = read_model(_converted(write_gguf(tmp_path / "m.gguf", architecture, metadata)), "native")
     turned = turning_of(model.layers[0].self_attn.rope)
     plain = 1_000_000.0 ** (np.arange(0, 8, 2) / 8)
     # 32 positions are 5.1, 0.16, 0.005 ... turns: YaRN's ramp goes from dimension 0 to 1, all after it are stretched.
@@ -266,14 +272,14 @@ def test_factors_of_llama_3_turn_a_converted_model(tmp_path: Path) -> None:
         "llama.context_length": 131_072,
     }
     path = write_gguf(tmp_path / "m.gguf", metadata=metadata, more=wide)
-    model, config, _ = read_model(convert_gguf(path, tmp_path / "cache", _discard), "native")
+    model, config, _ = read_model(_converted(path), "native")
     assert config["rope_scaling"]["original_max_position_embeddings"] == original
     assert np.allclose(turning_of(model.layers[0].self_attn.rope).periods, plain * factors, rtol=1e-4)
 
 
 def test_a_converted_gemma_3_writes(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", "gemma3", {"gemma3.attention.key_length": 8}, layers=6)
-    model, _, _ = read_model(convert_gguf(path, tmp_path / "cache", _discard), "float32")
+    model, _, _ = read_model(_converted(path), "float32")
     assert mx.isfinite(model(mx.array([[1, 2, 3]]))).all()
 
 
@@ -341,7 +347,7 @@ def test_a_file_that_says_nothing_unusual_is_loaded_without_notes(tmp_path: Path
         "tokenizer.chat_template.tool_use": "{{ messages }}",
         "tokenizer.ggml.eot_token_id": 2,
     }
-    folder = convert_gguf(write_gguf(tmp_path / "m.gguf", metadata=metadata), tmp_path / "cache", _discard)
+    folder = _converted(write_gguf(tmp_path / "m.gguf", metadata=metadata))
     assert json.loads((folder / "conversion_notes.json").read_text()) == []
 
 
@@ -370,7 +376,7 @@ def test_an_ending_that_is_an_ordinary_token_becomes_special(tmp_path: Path) -> 
     path = write_gguf(
         tmp_path / "m.gguf", metadata={"tokenizer.ggml.eot_token_id": 7, "tokenizer.ggml.eom_token_id": 9}
     )
-    folder = convert_gguf(path, tmp_path / "cache", _discard)
+    folder = _converted(path)
     _, config, _ = read_model(folder, "native")
     tokenizer, _ = read_tokenizer(folder, config)
     assert set(tokenizer.eos_token_ids) == {1, 7, 9}
