@@ -25,8 +25,9 @@ def test_eight_streams_run_together_and_say_what_each_says_alone(launch: Callabl
     server = launch("--model-path", smollm2, "--kv-bits", "8", "--max-concurrency", CLIENTS)
     assert "KV states of 30 layers are quantised" in server.output()
     assert "one request at a time" not in server.output()
+    # Who began earlier writes for longer: all are there when the last begins.
     bodies = [
-        {"prompt": " ".join(map(str, range(1, 20 + 3 * number))), "max_tokens": 60, "temperature": 0}
+        {"prompt": " ".join(map(str, range(1, 20 + 3 * number))), "max_tokens": 60 - 6 * number, "temperature": 0}
         for number in range(CLIENTS)
     ]
     with ExitStack() as streams:
