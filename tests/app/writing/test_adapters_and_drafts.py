@@ -24,9 +24,8 @@ PROMPTS = ("What is the capital of France?", "Count to five.", "Name three colou
 def adapters(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Adapters `a` and `b` for SmolLM2, made in a process of their own, and `broken`."""
     folder = tmp_path_factory.mktemp("adapters")
-    for seed, name in enumerate("ab"):
-        command = [sys.executable, str(support.tiny.adapters.__file__), str(smollm2), str(folder / name), str(seed)]
-        subprocess.run(command, check=True, env=child_environment())
+    command = [sys.executable, str(support.tiny.adapters.__file__), *map(str, (smollm2, folder / "a", folder / "b"))]
+    subprocess.run(command, check=True, env=child_environment())
     (folder / "broken").mkdir()
     (folder / "broken" / "adapter_config.json").write_text("{}")
     return folder

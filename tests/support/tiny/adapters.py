@@ -38,4 +38,5 @@ def edit_config(adapter: Path, **changes: object) -> None:
 if __name__ == "__main__":
     import sys
 
-    make_adapter(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    for seed, path in enumerate(sys.argv[2:]):
+        make_adapter(Path(sys.argv[1]), Path(path), seed)
