@@ -28,7 +28,7 @@ NODES = (RAY_CLUSTER["spec"]["headGroupSpec"], *RAY_CLUSTER["spec"]["workerGroup
 
 def some(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
     """A schema of an object with these fields and no others."""
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
 
 
 TEXT, COUNT, OBJECT = {"type": "string"}, {"type": "integer"}, {"type": "object"}

@@ -87,6 +87,6 @@ class Shares:
 def gcs_client() -> Any:
     """What Ray's own libraries ask the cluster with, for a process on one of its nodes."""
     import ray
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     return GcsClient(address=ray.get_runtime_context().gcs_address)
