@@ -94,6 +94,7 @@ class BackendName(StrEnum):
     JACCL = "jaccl"
     JACCL_RING = "jaccl-ring"
     NCCL = "nccl"
+    MPI = "mpi"
 
 
 class SpeculateMode(StrEnum):

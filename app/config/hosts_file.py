@@ -41,7 +41,7 @@ def read_hosts(path: Path, backend: str | None = None) -> Hosts:
     backend = backend or file.backend or ("nccl" if "cuda" in mlx_backends() else "ring")
     if backend not in get_args(Backend):
         allowed = ", ".join(get_args(Backend))
-        raise HostsError(f"{path}: the backend is {backend!r}, allowed are {allowed}: MPI's processes need mpirun")
+        raise HostsError(f"{path}: the backend is {backend!r}, allowed are {allowed}")
     own = own_names()
     hosts = tuple(here(host, own) for host in file.hosts)
     if problem := problem_of(hosts, backend):
@@ -66,7 +66,7 @@ def problem_of(hosts: tuple[Host, ...], backend: str) -> str | None:
         return "it takes two hosts at least; one that is named twice has two ranks"
     if hosts[0].ssh != HERE:
         return f"the first host has to be this machine, which {hosts[0].ssh!r} is not"
-    if not hosts[0].ips or (backend == "ring" and not all(host.ips for host in hosts)):
+    if (backend != "mpi" and not hosts[0].ips) or (backend == "ring" and not all(host.ips for host in hosts)):
         return f"{backend} needs the addresses (`ips`) of {'each' if backend == 'ring' else 'the first'} host"
     if backend.startswith("jaccl") and not all(len(host.rdma) == len(hosts) for host in hosts):
         return f"{backend} needs `rdma` of each host: its devices towards each other one, and null for itself"

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Backend = Literal["ring", "jaccl", "jaccl-ring", "nccl"]
-"""MLX's ways of moving arrays between processes which need no launcher of their own, as MPI does."""
+Backend = Literal["ring", "jaccl", "jaccl-ring", "nccl", "mpi"]
+"""MLX's ways of moving arrays between processes."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[^-\s][^\s]*$")]
 """A host's, or an address; ssh takes it for no option."""

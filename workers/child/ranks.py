@@ -23,6 +23,7 @@ from typing import Any, assert_never
 
 from mlx_server.schemas.internal.hosts import Host, Hosts
 from mlx_server.schemas.internal.messages import Load
+from mlx_server.workers.child.mpi import Mpirun
 from mlx_server.workers.engine.ranks.orders import (
     HEAD_BYTES,
     Alive,
@@ -148,6 +149,7 @@ class Ranks:
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
         self._processes: list[RankProcess] = []
+        self._mpirun = Mpirun(self._hosts) if self._hosts.backend == "mpi" else None
         self._resolved: Future[None] = Future()
         """Ends once all have found the model, or one is lost."""
         self._unresolved = len(self._hosts.hosts) - 1
@@ -163,7 +165,9 @@ class Ranks:
         """Have them join. Raises ModelLoadError."""
         try:
             hellos = await asyncio.gather(*(process.hello() for process in self._processes))
-            self.join, *others = joins(self._load, self._hosts, [free_port(), *(hello.port for hello in hellos)])
+            ports = [free_port(), *(hello.port for hello in hellos)]
+            places = await self._mpirun.places(len(ports), START_S) if self._mpirun is not None else None
+            self.join, *others = joins(self._load, self._hosts, ports, places)
             for process, join in zip(self._processes, others, strict=True):
                 process.send(frame(join))
         except (RankLost, OSError) as error:
@@ -172,11 +176,19 @@ class Ranks:
     async def watch(self) -> None:
         """Call `on_lost` with the first that can't go on."""
         try:
-            await asyncio.gather(*(process.listen(self._one_resolved) for process in self._processes))
+            await asyncio.gather(
+                *(process.listen(self._one_resolved) for process in self._processes), self._watch_mpirun()
+            )
         except RankLost as error:
             if not self._resolved.done():
                 self._resolved.set_exception(ModelLoadError(str(error)))
             self._on_lost(str(error))
+
+    async def _watch_mpirun(self) -> None:
+        if self._mpirun is not None:
+            code = await self._mpirun.ended()
+            await asyncio.sleep(CAUSE_S)  # it also ends of a rank's end
+            raise RankLost(f"mpirun {how_it_ended(code)}")
 
     def _one_resolved(self) -> None:
         self._unresolved -= 1
@@ -206,11 +218,12 @@ class Ranks:
         self._loop.call_soon_threadsafe(self._loop.call_later, CAUSE_S, self._on_lost, reason)
 
 
-def joins(load: Load, hosts: Hosts, ports: list[int]) -> list[Join]:
-    """For each rank what MLX's backend reads of its environment, as `mlx.launch` of MLX 0.32 has it."""
+def joins(load: Load, hosts: Hosts, ports: list[int], places: list[dict[str, str]] | None = None) -> list[Join]:
+    """For each rank what MLX's backend reads of its environment, as `mlx.launch` of MLX 0.32 has it; with the ranks'
+    places if mpirun keeps them."""
     environment: dict[str, str] = dict(entry.partition("=")[::2] for entry in hosts.envs)
     files: dict[str, Any] = {}
-    first = hosts.hosts[0].ips[0]
+    first = next(iter(hosts.hosts[0].ips), "")
     match hosts.backend:
         case "ring":
             files["MLX_HOSTFILE"] = [
@@ -226,7 +239,7 @@ def joins(load: Load, hosts: Hosts, ports: list[int]) -> list[Join]:
     written = {name: json.dumps(content) for name, content in files.items()}
     found = []
     for rank, host in enumerate(hosts.hosts):
-        own = dict(environment)
+        own = (places[rank] if places is not None else {}) | environment
         if hosts.backend == "nccl":
             own["CUDA_VISIBLE_DEVICES"] = str(sum(other.ssh == host.ssh for other in hosts.hosts[:rank]))
         found.append(Join(rank, load, own, written))

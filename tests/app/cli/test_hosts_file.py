@@ -43,6 +43,11 @@ def test_this_machine_is_known_by_its_address(tmp_path: Path) -> None:
     assert sharing(found.hosts, 0) == 2
 
 
+def test_mpi_needs_no_addresses(tmp_path: Path) -> None:
+    found = read_hosts(_written(tmp_path, [{"ssh": "127.0.0.1"}, {"ssh": "elsewhere.example"}]), "mpi")
+    assert found == Hosts((Host("127.0.0.1"), Host("elsewhere.example")), "mpi")
+
+
 def test_a_given_backend_wins(tmp_path: Path) -> None:
     hosts = [{**HERE, "rdma": [None, "rdma_en2"]}, {**THERE, "rdma": ["rdma_en2", None]}]
     assert read_hosts(_written(tmp_path, {"hosts": hosts, "backend": "ring"}), "jaccl").backend == "jaccl"
@@ -55,7 +60,7 @@ def test_a_given_backend_wins(tmp_path: Path) -> None:
         ([THERE, HERE], None, "the first host has to be this machine"),
         ([HERE, {"ssh": "elsewhere.example"}], "ring", "the addresses (`ips`) of each host"),
         ([HERE, THERE], "jaccl", "needs `rdma` of each host"),
-        ({"hosts": [HERE, HERE], "backend": "mpi"}, None, "the backend is 'mpi', allowed are ring"),
+        ({"hosts": [HERE, HERE], "backend": "gloo"}, None, "the backend is 'gloo', allowed are ring"),
         ([HERE, {"ssh": "-oProxyCommand=x", "ips": ["192.0.2.7"]}], "ring", "is no host file of MLX's"),
         ({"nodes": []}, None, "is no host file of MLX's"),
     ],

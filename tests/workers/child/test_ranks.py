@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from support.tiny.models import make_model, split_by_layer
 
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.generation import GenerationRequest, Grammar, Limits, Sampling, TextPrompt
-from mlx_server.schemas.internal.hosts import Host, Hosts
+from mlx_server.schemas.internal.hosts import Backend, Host, Hosts
 from mlx_server.schemas.internal.messages import Finished, ModelFacts, Text
 from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.parent.supervisor import StartError
@@ -68,9 +69,9 @@ class Choice(NamedTuple):
 HERE = Host("127.0.0.1", ("127.0.0.1",))
 
 
-def hosts(ranks: int) -> Hosts:
+def hosts(ranks: int, backend: Backend = "ring", *envs: str) -> Hosts:
     """This machine, so many times."""
-    return Hosts((HERE,) * ranks, "ring")
+    return Hosts((HERE,) * ranks, backend, envs)
 
 
 async def answered(world: Supervised, ticket: Ticket) -> tuple[list[Choice], int]:
@@ -85,9 +86,8 @@ async def answered(world: Supervised, ticket: Ticket) -> tuple[list[Choice], int
     return choices, known
 
 
-async def play(folder: Path, ranks: int) -> tuple[list[list[Choice]], int, ModelFacts]:
+async def play(folder: Path, spread: Hosts | None) -> tuple[list[list[Choice]], int, ModelFacts]:
     """All answers, the tokens of the last prompt that were known already, and what the model says of itself."""
-    spread = hosts(ranks) if ranks > 1 else None
     async with asyncio.timeout(TIME_S), Supervised(str(folder), "lm", rows=4, hosts=spread) as world:
         *tickets, leaving = [world.queue.submit(request, whole=True) for request in TOGETHER]
         found = [choices for choices, _ in await asyncio.gather(*(answered(world, ticket) for ticket in tickets))]
@@ -112,12 +112,28 @@ def test_ranks_give_the_tokens_of_one_process(
     tmp_path: Path, architecture: str, ranks: int, heads: int, note: str
 ) -> None:
     folder = make_model(tmp_path, architecture, num_hidden_layers=4, num_key_value_heads=heads)
-    expected, _, whole = asyncio.run(play(folder, 1))
-    found, known, spread = asyncio.run(play(folder, ranks))
+    expected, _, whole = asyncio.run(play(folder, None))
+    found, known, spread = asyncio.run(play(folder, hosts(ranks)))
     assert found == expected
     assert known > 0
     assert any(one.startswith(note) for one in spread.notes)
     assert spread.rows == whole.rows
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Open MPI is installed on Linux only")
+@pytest.mark.parametrize(
+    ("architecture", "ranks", "heads", "envs"),
+    [("llama", 2, 4, ()), ("qwen2", 4, 1, ()), ("llama", 2, 4, ("OMPI_MCA_btl=self,tcp",))],
+    ids=["tensor parallel", "pipeline", "tensor parallel, by TCP"],
+)
+def test_ranks_over_mpi_give_the_tokens_of_one_process(
+    tmp_path: Path, architecture: str, ranks: int, heads: int, envs: tuple[str, ...]
+) -> None:
+    folder = make_model(tmp_path, architecture, num_hidden_layers=4, num_key_value_heads=heads)
+    expected, _, _ = asyncio.run(play(folder, None))
+    found, known, _ = asyncio.run(play(folder, hosts(ranks, "mpi", *envs)))
+    assert found == expected
+    assert known > 0
 
 
 OTHER = Host("mac2.example", ("127.0.0.1",))
@@ -130,8 +146,8 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     words, command = tmp_path / "words", tmp_path / "bin" / "ssh"
     command.parent.mkdir()
     command.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > {words}\nfor last; do :; done\n'
-        f'HF_HUB_CACHE={tmp_path}/theirs HF_ENDPOINT="${{THEIR_HUB:-$HF_ENDPOINT}}" exec sh -c "$last"\n'
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {words}\nuntil [ "$1" = {OTHER.ssh} ]; do shift; done\nshift\n'
+        f'HF_HUB_CACHE={tmp_path}/theirs HF_ENDPOINT="${{THEIR_HUB:-$HF_ENDPOINT}}" exec sh -c "$*"\n'
     )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
@@ -152,6 +168,17 @@ def test_a_host_is_reached_by_ssh(tmp_path: Path, ssh: Path) -> None:
     assert "BatchMode=yes" in options
     assert host == "mac2.example"
     assert command.startswith("env 'SAID=of all ranks' ")
+
+
+@pytest.mark.usefixtures("ssh")
+@pytest.mark.skipif(sys.platform != "linux", reason="Open MPI is installed on Linux only")
+def test_mpirun_reaches_a_host_by_ssh(tmp_path: Path) -> None:
+    folder = make_model(tmp_path, "llama", num_key_value_heads=4)
+    # Both hosts are this one: where Open MPI sees a hierarchy of hosts, its ranks would disagree on it.
+    spread = Hosts((Host(HERE.ssh), Host(OTHER.ssh)), "mpi", ("OMPI_MCA_coll=^han",))
+    expected, _, _ = asyncio.run(play(folder, None))
+    found, _, _ = asyncio.run(play(folder, spread))
+    assert found == expected
 
 
 def test_a_host_that_ssh_does_not_reach_is_named_with_what_to_try(tmp_path: Path, ssh: Path) -> None:
