@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -15,10 +16,22 @@ from mlx_server.app.terminal.fitting import fitting
 COLUMNS = ("name", "type", "architecture", "weights", "parameters", "held as", "context", "used", "where")
 
 
-def table_of(models: Iterable[ModelRow], console: Console) -> Table:
-    """A line for each."""
-    lines = []
+def merged(models: Iterable[ModelRow]) -> list[ModelRow]:
+    """Models by their files: those that several launches have named differently are one, by the name that comes first,
+    with the others as aliases."""
+    found: dict[str, ModelRow] = {}
     for model in models:
+        files = model.path or f"hub {model.hub_id} {model.name}"
+        first = found.setdefault(files, model)
+        if first is not model:
+            found[files] = replace(first, aliases=(*first.aliases, model.name, *model.aliases))
+    return list(found.values())
+
+
+def table_of(models: Iterable[ModelRow], console: Console) -> Table:
+    """A line for each, by its files."""
+    lines = []
+    for model in merged(models):
         cells = (
             ", ".join((model.name, *model.aliases)),
             model.type.model_type,

@@ -62,6 +62,18 @@ def test_list_shows_what_is_known_what_is_cached_and_what_lies_in_folders(models
     assert [one["name"] for one in json.loads(models("list", "--json", "--no-hub").stdout)] == ["mine"]
 
 
+def test_list_has_a_model_once_whatever_launches_have_called_it(models: Run, tmp_path: Path) -> None:
+    keep(
+        tmp_path,
+        ModelRow(name="eyes", path="/models/shapes"),
+        ModelRow(name="shapes", aliases=("gpt-4",), path="/models/shapes"),
+        ModelRow(name="other", path="/models/other"),
+    )
+    told = [line.split() for line in models("list").stdout.splitlines()]
+    assert [words[:4] for words in told if words[-1:] == ["/models/shapes"]] == [["eyes,", "shapes,", "gpt-4", "lm"]]
+    assert len(json.loads(models("list", "--json").stdout)) == 3, "each by its own name"
+
+
 def test_list_makes_no_registry_and_says_what_is_broken(models: Run, tmp_path: Path) -> None:
     (make(tmp_path / "models" / "broken") / "config.json").write_text("{")
     listed = models("list", tmp_path / "models")
