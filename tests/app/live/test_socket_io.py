@@ -24,6 +24,8 @@ UPGRADE = {
     "Sec-WebSocket-Key": "AQIDBAUGBwgJCgsMDQ4PEA==",
 }
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture(scope="module")
 def keyed_server() -> Iterator[Server]:
@@ -88,7 +90,7 @@ def test_listener_is_told_of_models_that_come_and_go(launch: Callable[..., Serve
     with Listener(server, "websocket") as listener:
         listener.wait("model_status")
         for path in ("unload", "load"):
-            assert server.post(f"/api/models/{path}", {"model_id": "scripted"}).status_code == 200
+            assert server.post(f"/api/models/{path}", {"model_id": "scripted"}, headers=JSON).status_code == 200
         wait_for(lambda: listener.of("model_status")[-1]["status"] == "loaded" and len(listener.of("model_status")) > 4)
         moves = [status["status"] for status in listener.of("model_status") if status["phase"] is None]
         assert moves == ["loaded", "unloading", "unloaded", "loading", "loaded"]
@@ -101,7 +103,7 @@ def test_listener_is_told_how_far_a_download_is(launch: Callable[..., Server], t
         server = launch(*SCRIPTED, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
         with Listener(server, "websocket") as listener:
             body = {"model_id": "a/b"}
-            started = server.post("/api/models/download", body, headers={"Content-Type": "application/json"})
+            started = server.post("/api/models/download", body, headers=JSON)
             assert started.status_code == 200
             wait_for(lambda: listener.wait("download_progress")["status"] not in ("waiting", "downloading"))
             progress = listener.of("download_progress")

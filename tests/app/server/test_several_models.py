@@ -212,6 +212,6 @@ def test_loading_and_unloading_leaves_nothing_behind(launch: Callable[..., Serve
     before, threads, memory = held(), front.num_threads(), front.memory_info().rss
     take_turns(8)
     wait_for(lambda: held() == before, what=lambda: f"{before} became {held()}")
-    # The first look may have caught a thread that was about to end.
-    wait_for(lambda: front.num_threads() <= threads)
+    # A pool's threads stay: as many as calls met, which is chance. One more with each of 16 loads would be a leak.
+    wait_for(lambda: front.num_threads() < threads + 8, what=lambda: f"{threads} became {front.num_threads()}")
     assert front.memory_info().rss - memory < 8 << 20
