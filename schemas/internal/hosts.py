@@ -31,6 +31,11 @@ class Hosts(msgspec.Struct, frozen=True):
     envs: tuple[str, ...] = ()
     heartbeat_s: float = 30.0
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """`envs` by their names."""
+        return dict(entry.partition("=")[::2] for entry in self.envs)
+
 
 def sharing(hosts: tuple[Host, ...], rank: int) -> int:
     """How many ranks are on a rank's machine."""

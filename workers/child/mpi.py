@@ -36,14 +36,13 @@ class Mpirun:
             raise ModelLoadError("the backend mpi needs Open MPI (docs/scale.md): there is no mpirun here")
         place = (*PLACE, str(Path(program).parent.parent), str(os.getpid()))
         apps = [("-n", "1", "--host", host.ssh, *place, ":") for host in hosts.hosts]
-        given = dict(entry.partition("=")[::2] for entry in hosts.envs)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - mpirun, whatever its path
                 [program, "--allow-run-as-root", "--oversubscribe", *chain(*apps)][:-1],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=STDERR,
-                env=os.environ | DEFAULTS | given,
+                env=os.environ | DEFAULTS | hosts.environment,
                 # It removes its files once rank 0 is gone, whose whole group is killed then.
                 start_new_session=True,
             )

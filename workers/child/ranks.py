@@ -83,9 +83,8 @@ class RankProcess:
         command: tuple[str, ...] = COMMAND
         if host.ssh not in LOCAL:
             command = (*SSH, host.ssh, shlex.join(("env", *hosts.envs, *COMMAND)))
-        given = dict(entry.partition("=")[::2] for entry in hosts.envs)
         self._process = subprocess.Popen(  # noqa: S603 - our own module, or ssh
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=STDERR, env=os.environ | given
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=STDERR, env=os.environ | hosts.environment
         )
         self._reader = asyncio.StreamReader()
 
@@ -221,7 +220,7 @@ class Ranks:
 def joins(load: Load, hosts: Hosts, ports: list[int], places: list[dict[str, str]] | None = None) -> list[Join]:
     """For each rank what MLX's backend reads of its environment, as `mlx.launch` of MLX 0.32 has it; with the ranks'
     places if mpirun keeps them."""
-    environment: dict[str, str] = dict(entry.partition("=")[::2] for entry in hosts.envs)
+    environment = hosts.environment
     files: dict[str, Any] = {}
     first = next(iter(hosts.hosts[0].ips), "")
     match hosts.backend:
