@@ -82,8 +82,8 @@ class Downloads:
     """At most `at_once` run, others wait. What has arrived is kept whatever ends one, and the next start goes on.
 
     Each repository has one download, which may be started again when it has ended. Several servers may share a store:
-    what another one has under way is told, and left to it. A store that can't be written is a
-    line in the log, and ends none.
+    what another one has under way is told, and left to it. A store that can't be written is a line in the log, and
+    ends none.
     """
 
     def __init__(

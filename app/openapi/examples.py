@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_server.app.http.errors import below
+from mlx_server.app.views.capabilities import DRAWS, EMBEDS, HEARS_OR_SPEAKS, SCORES, WRITES
 
 ANY = "any"
 """Stands for the name of a model that is served."""
@@ -69,18 +70,16 @@ EXAMPLES: dict[str, Any] = {
     "/api/models/download": {"model_id": ON_THE_HUB},
 }
 
-WRITES = ("lm", "vlm", "scripted")
-RANKS = ("rerank", "embeddings", "lm", "vlm", "scripted")
-ALL = (*WRITES, "embeddings", "rerank", "hears", "speaks", "audio", "image")
+ALL = (*WRITES, *SCORES, "hears", "speaks", *HEARS_OR_SPEAKS, *DRAWS)
 ANSWERED_BY: Mapping[str, Sequence[str]] = {
-    "/v1/embeddings": ("embeddings", "lm", "vlm", "scripted"),
-    "/v1/audio/speech": ("speaks", "audio"),
-    "/v1/audio": ("hears", "audio"),
-    "/v1/images": ("image",),
+    "/v1/embeddings": ("embeddings", *EMBEDS),
+    "/v1/audio/speech": ("speaks", *HEARS_OR_SPEAKS),
+    "/v1/audio": ("hears", *HEARS_OR_SPEAKS),
+    "/v1/images": DRAWS,
     "/v1/models/{name}/generate": WRITES,
     "/api/models/benchmark": WRITES,
     **dict.fromkeys(("/v1/models", "/v1/manager", "/api/models"), ALL),
-    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score"), RANKS),
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score"), ("rerank", "embeddings", *SCORES)),
 }
 """Kinds of models that answer at or below a path, the best one first; elsewhere those that write."""
 
