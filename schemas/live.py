@@ -52,8 +52,8 @@ class LiveModel(msgspec.Struct, frozen=True):
     """A model. Counts are since the start, but percentiles and `cache_hit_rate` (the share of prompts' tokens that were
     known) are of the last minutes.
 
-    `tokens_per_s` is since the event before, null in the first. `workers`: how many are in which state. `memory_bytes`
-    is what its processes hold, `granted_bytes` what they may. `loading` is null unless it is being loaded.
+    `tokens_per_s` is of the last second, or the last five; null at first. `workers`: how many are in which state.
+    `memory_bytes` is what its processes hold, `granted_bytes` what they may. `loading` is null unless it is loading.
     """
 
     name: str
@@ -78,8 +78,28 @@ class LiveModel(msgspec.Struct, frozen=True):
     loading: LoadProgress | None = None
 
 
+class LivePoint(msgspec.Struct, frozen=True):
+    """All models together, `age_s` before the event that tells of it.
+
+    Rates are since the point before. Percentiles are those of the slowest model and `cache_hit_rate` is the
+    highest, all of the last minutes; null where no model has any.
+    """
+
+    age_s: float
+    tokens_per_s: float
+    refused_per_s: float
+    running: int
+    waiting: int
+    first_token_s: Percentiles | None
+    gap_s: Percentiles | None
+    cache_hit_rate: float | None
+
+
 class LiveState(msgspec.Struct, frozen=True):
     """All of it. `at` is ISO 8601, in UTC; `window_s` is how far back percentiles reach.
+
+    `history` is what was in the last five minutes, the oldest first, in a stream's first event and null in the others;
+    `now` is what comes after it.
 
     `requests` are at most 200, the running ones first, then who waits in their order; `more_requests` are the others,
     and `waiting_requests` how many of all wait. A key that is not the operator's sees its own alone.
@@ -90,6 +110,8 @@ class LiveState(msgspec.Struct, frozen=True):
     window_s: float
     memory_limit_bytes: int | None
     too_many_requests: int
+    history: list[LivePoint] | None
+    now: LivePoint
     models: list[LiveModel]
     requests: list[LiveRequest]
     more_requests: int

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from anyio import to_thread
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -16,13 +18,18 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.http.responder import WatchedResponse, start_of_stream
-from mlx_server.app.views.live import describe_model, describe_request, places_of
+from mlx_server.app.tasks import Tasks
+from mlx_server.app.views.live import describe_model, describe_request, places_of, sum_up
 from mlx_server.queue.statistics import RECENT_S
-from mlx_server.schemas.live import LiveModel, LiveState
+from mlx_server.schemas.live import LiveModel, LivePoint, LiveState
 
 INTERVAL_S = 1.0
 MEMORY_S = 5.0
 """How often the memory of processes is looked at, which takes milliseconds."""
+
+POINT_S = 5.0
+MOST_POINTS = 60
+"""How often it is looked at what plots show, and how often it is known: for five minutes."""
 
 MOST_LISTENERS = 64
 MOST_REQUESTS = 200
@@ -41,11 +48,21 @@ class Feed:
         self._clock = LoopClock()
         self._listeners = 0
         self._closed = asyncio.Event()
+        self._tasks = Tasks("the live feed")
         self._models: list[LiveModel] = []
-        self._looked_at = -2 * INTERVAL_S
+        self._rates, self._rates_of_points = Rates(0.0), Rates(0.0)
+        self._now = sum_up([], 0.0, 0.0)
+        self._points: deque[tuple[float, LivePoint]] = deque(maxlen=MOST_POINTS)
+        self._looked_at = -INTERVAL_S
         self._tokens: dict[str, int] = {}
         self._memory: dict[str, int] = {}
         self._measured_at = -MEMORY_S
+
+    def start(self) -> None:
+        """Remember what plots show, also while nobody listens, until the feed is closed."""
+        now = self._clock.time()
+        self._rates, self._rates_of_points = Rates(now), Rates(now)
+        self._tasks.spawn(self._remember())
 
     def listen(self, owner: str | None) -> FeedResponse:
         """A stream for who may see an owner's requests, or everybody's with None. Raises HTTPException."""
@@ -62,40 +79,49 @@ class Feed:
         """End all streams. Idempotent."""
         self._closed.set()
 
-    async def wait(self) -> bool:
+    async def wait(self, seconds: float = INTERVAL_S) -> bool:
         """Until the next event is due; False if there will be none."""
         try:
-            async with asyncio.timeout(INTERVAL_S):
+            async with asyncio.timeout(seconds):
                 await self._closed.wait()
         except TimeoutError:
             return True
         return False
 
-    async def state(self, owner: str | None) -> LiveState:
-        """How everything is."""
+    async def state(self, owner: str | None, *, is_first: bool) -> LiveState:
+        """How everything is; with what was, for a listener's first event."""
         now, deployments = self._clock.time(), self._fleet.deployments
         if now - self._measured_at >= MEMORY_S:
             self._measured_at = now
             self._memory = await to_thread.run_sync(lambda: {one.name: one.memory_bytes() for one in deployments})
-        if now - self._looked_at >= INTERVAL_S / 2:
-            self._look(now)
+        self._look(now)
         places = places_of(deployments, owner)
         shown = places[:MOST_REQUESTS]
         return LiveState(
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             window_s=RECENT_S,
             memory_limit_bytes=self._fleet.ledger.limit_bytes,
-            too_many_requests=self._answered.get(429, 0),
+            too_many_requests=self._refused,
+            history=[replace(point, age_s=round(now - at, 1)) for at, point in self._points] if is_first else None,
+            now=self._now,
             models=self._models,
             requests=[describe_request(place, now, self._keys.name_of) for place in shown],
             more_requests=len(places) - len(shown),
             waiting_requests=sum(place.position is not None for place in places),
         )
 
+    async def _remember(self) -> None:
+        while await self.wait(POINT_S):
+            now = self._clock.time()
+            self._look(now)
+            tokens, refused = self._rates_of_points.at(now, self._written, self._refused)
+            self._points.append((now, replace(self._now, tokens_per_s=tokens, refused_per_s=refused)))
+
     def _look(self, now: float) -> None:
+        """Look at the models, unless somebody has a moment ago."""
         passed, before = now - self._looked_at, self._tokens
-        if passed > 2 * INTERVAL_S:  # nobody has listened since
-            before = {}
+        if passed < INTERVAL_S / 2:
+            return
         granted = self._fleet.ledger.granted
 
         def describe(one: Deployment) -> LiveModel:
@@ -105,6 +131,28 @@ class Feed:
 
         self._models = [describe(one) for one in self._fleet.deployments]
         self._looked_at, self._tokens = now, {one.name: one.tokens for one in self._models}
+        self._now = sum_up(self._models, *self._rates.at(now, self._written, self._refused))
+
+    @property
+    def _written(self) -> int:
+        return sum(self._tokens.values())
+
+    @property
+    def _refused(self) -> int:
+        return self._answered.get(429, 0)
+
+
+class Rates:
+    """How fast tokens and answers with 429 come, between one look at their counts and the next."""
+
+    def __init__(self, began: float) -> None:
+        self._before = (began, 0, 0)
+
+    def at(self, now: float, tokens: int, refused: int) -> tuple[float, float]:
+        """Both per second. Tokens of a model that is gone are not missed."""
+        at, written, turned_away = self._before
+        self._before = (now, tokens, refused)
+        return round(max(0, tokens - written) / (now - at), 1), round((refused - turned_away) / (now - at), 1)
 
 
 class FeedResponse(WatchedResponse):
@@ -121,9 +169,9 @@ class FeedResponse(WatchedResponse):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An event about once a second, until the server stops."""
         await send(start_of_stream({}))
-        more = scope["method"] != "HEAD"
+        more, is_first = scope["method"] != "HEAD", True
         while more:
-            event = sse.event(await self._feed.state(self._owner))
+            event = sse.event(await self._feed.state(self._owner, is_first=is_first))
             await send({"type": "http.response.body", "body": event, "more_body": True})
-            more = await self._feed.wait()
+            more, is_first = await self._feed.wait(), False
         await send({"type": "http.response.body", "body": b""})

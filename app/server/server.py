@@ -212,6 +212,7 @@ def create_app(
         logging.getLogger().addHandler(recent_logs)
         await hardware.restore_mode(registry, fleet.tuning)
         fleet.start()
+        feed.start()
         await downloads.open()
         kept.start()
         batch_runner.start()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.views.jobs import unit_of
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.live import LiveModel, LiveRequest, LoadProgress, Percentiles
+from mlx_server.schemas.live import LiveModel, LivePoint, LiveRequest, LoadProgress, Percentiles
 from mlx_server.schemas.operations import JobProgress
 
 NameOf = Callable[[str], str | None]
@@ -45,6 +45,26 @@ def describe_model(
         granted_bytes=granted_bytes,
         loading=LoadProgress(loading.phase, loading.done, loading.total) if loading is not None else None,
     )
+
+
+def sum_up(models: Sequence[LiveModel], tokens_per_s: float, refused_per_s: float) -> LivePoint:
+    """All of them together, now. Percentiles of several can't be made one: those of the slowest stand for all."""
+    known = [one.cache_hit_rate for one in models if one.cache_hit_rate is not None]
+    return LivePoint(
+        age_s=0.0,
+        tokens_per_s=tokens_per_s,
+        refused_per_s=refused_per_s,
+        running=sum(one.running for one in models),
+        waiting=sum(one.waiting for one in models),
+        first_token_s=slowest(one.first_token_s for one in models),
+        gap_s=slowest(one.gap_s for one in models),
+        cache_hit_rate=max(known, default=None),
+    )
+
+
+def slowest(found: Iterable[Percentiles | None]) -> Percentiles | None:
+    """That with the highest 95th percentile; None where there is none."""
+    return max((one for one in found if one is not None), key=lambda one: one.p95, default=None)
 
 
 def percentiles(values: Sequence[float]) -> Percentiles | None:

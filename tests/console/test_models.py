@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from console.pages import script
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, Route, expect
 from support.running.hub import LocalHub, Repo, repo_of, running
 from support.running.servers import Server
 
@@ -66,6 +67,42 @@ def test_what_others_do_is_seen_without_asking_again_and_again(server: Server, o
     assert server.post("/v1/models/second/load", b"").status_code == 200
     expect(page.get_by_role("button", name="Unload second")).to_be_enabled()
     assert len([url for url in asked if url.endswith("/v1/models")]) <= 5, "once for each move"
+
+
+def test_moves_between_two_events_leave_no_old_state(server: Server, open_page: OpenPage) -> None:
+    """The page asks while a model moves, which is over when the next event comes, which is as the one before."""
+    page = open_page(server, "chat")
+    passing = server.get("/v1/models").json()
+    next(one for one in passing["data"] if one["id"] == "second")["status"] = "unloading"
+    page.route("**/v1/models", lambda route: route.fulfill(json=passing))
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("button", name="Load second", exact=True)).to_be_disabled()
+    page.wait_for_timeout(1500)  # one event at least
+    page.unroute("**/v1/models")
+    expect(page.get_by_role("button", name="Unload second")).to_be_enabled()
+
+
+def test_search_ends_the_one_before(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    search, found = page.get_by_label("Search the hub"), page.get_by_role("region", name="The hub").get_by_role("row")
+    held: list[Route] = []
+    page.route(re.compile("/v1/discover/models.*query=huge"), lambda route: hold(held, route))
+    search.fill("huge")
+    page.keyboard.press("Enter")
+    while not held:
+        page.wait_for_timeout(50)
+    search.fill("tiny")
+    page.keyboard.press("Enter")
+    expect(found.filter(has_text=TINY)).to_be_visible()
+    with contextlib.suppress(Error):  # who asked has left
+        held[0].fulfill(json={"models": []})
+    page.wait_for_timeout(200)
+    expect(found.filter(has_text=TINY)).to_be_visible()
+
+
+def hold(held: list[Route], route: Route) -> None:
+    """Have a request wait; Playwright takes no method of a list."""
+    held.append(route)
 
 
 def test_model_is_pinned_and_a_configured_one_can_not_be_deleted(server: Server, open_page: OpenPage) -> None:

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 from support.running.raw import CHAT, RawClient, connect, http_request
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, wait_for
 from support.running.streams import DONE, events
 
 KEYED = """
@@ -77,7 +77,7 @@ def test_feed_tells_who_runs_and_who_waits(server: Server) -> None:
     with listen(server) as states:
         first = next(states)
         assert first["requests"] == []
-        assert first["models"][0]["tokens_per_s"] is None
+        assert (first["history"], first["now"]["running"]) == ([], 0)
         with ask(server, "writes", ENDLESS, stream=True), ask(server, "reads", LONG):
             server.wait_stats(running_requests=2)
             with ask(server, "next", "hi"), ask(server, "last", "hi"):
@@ -104,6 +104,22 @@ def test_feed_tells_who_runs_and_who_waits(server: Server) -> None:
     assert model["memory_bytes"] > 1 << 20
     assert 0.01 < model["gap_s"]["p50"] <= model["gap_s"]["p95"] <= model["gap_s"]["p99"] < 1
     assert model["first_token_s"]["count"] == 2
+
+
+def test_first_event_tells_what_was_before_somebody_listened(server: Server) -> None:
+    def listened() -> Any:
+        with listen(server) as states:
+            return next(states), next(states)
+
+    with ask(server, "writes", ENDLESS, stream=True):
+        wait_for(lambda: any(point["running"] for point in listened()[0]["history"]))
+        first, second = listened()
+    last = first["history"][-1]
+    assert 0 < last["age_s"] < 5.5
+    assert (last["running"], last["waiting"], first["now"]["age_s"]) == (1, 0, 0)
+    assert 2 < last["tokens_per_s"] < 60, "of the five seconds, in all of which it may not have run"
+    assert last["gap_s"]["p50"] > 0.01
+    assert second["history"] is None
 
 
 def test_feed_tells_how_far_a_prompt_is_that_nobody_asked_about(server: Server) -> None:

@@ -30,12 +30,14 @@ def chat_body(text: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}], **more}
 
 
-def wait_for(true: Callable[[], Any], timeout_s: float = READY_S, what: Callable[[], str] = str) -> None:
+def wait_for(
+    true: Callable[[], Any], timeout_s: float = READY_S, what: Callable[[], str] = str, every_s: float = 0.02
+) -> None:
     """Poll until `true()` says so; `what` describes a failure."""
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 class Server:

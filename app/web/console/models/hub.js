@@ -28,6 +28,8 @@ export function makeHub(download) {
   let here = new Set();
   /** Memory for models, in bytes. @type {number | null} */
   let limit = null;
+  /** The search under way, which the next one ends. */
+  let open = new AbortController();
   const element = h(
     "section",
     { class: "card", "aria-label": "The hub" },
@@ -45,6 +47,8 @@ export function makeHub(download) {
   /** @param {Event} event */
   async function search(event) {
     event.preventDefault();
+    open.abort();
+    const { signal } = (open = new AbortController());
     models = [];
     fill(found, h("p", { class: "waiting" }, "Asking the hub"));
     try {
@@ -53,10 +57,11 @@ export function makeHub(download) {
         sort: sort.value,
         limit: "20",
       });
-      models = (await askJson(`/v1/discover/models?${wanted}`)).models;
+      models = (await askJson(`/v1/discover/models?${wanted}`, { signal })).models;
       if (models.length) show();
       else fill(found, h("p", { class: "quiet" }, "Nothing of that name."));
     } catch (error) {
+      if (signal.aborted) return;
       fill(found, h("p", { class: "problem", role: "alert" }, /** @type {Error} */ (error).message));
     }
   }

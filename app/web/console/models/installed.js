@@ -28,10 +28,13 @@ export function makeInstalled(told) {
   const gone = h("p", { class: "problem", role: "alert" });
   const element = h("section", { class: "card", "aria-label": "Models here" }, room, gone, problem, table(HEADS, rows));
   let known = "";
+  /** States that are shown, by names. @type {Map<string, string>} */
+  let shown = new Map();
   const feed = listener(
     ({ models }) => {
-      const now = JSON.stringify(models.map(({ name, state, running }) => [name, state, running > 0]));
-      if (now !== known) refresh();
+      const now = JSON.stringify(models.map(({ name, running }) => [name, running > 0]));
+      const isOld = models.some(({ name, state }) => shown.has(name) && shown.get(name) !== state);
+      if (isOld || now !== known) refresh();
       known = now;
     },
     (text) => fill(gone, text),
@@ -43,6 +46,7 @@ export function makeInstalled(told) {
       fill(problem);
       fill(room, ...memoryOf(ledger));
       fill(rows, ...models.map((model) => row(model, ledger, act)));
+      shown = new Map(models.map((model) => [model.name, model.status]));
       told(models, ledger.limit);
       if (!models.length)
         fill(

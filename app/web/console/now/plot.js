@@ -26,18 +26,18 @@ export function makePlot(title, names, text) {
   const element = h("figure", { class: "plot" }, caption, drawing, axis);
   show();
 
-  /** @param {(number | null)[]} values one for each line; null where there is none */
-  function add(values) {
-    const at = Date.now();
-    // Later ones are of a clock that was put back.
-    const recent = points.filter((point) => point.at <= at && at - point.at < MOST_MINUTES * MINUTE_MS);
-    points = [...recent, { at, values }];
-    show();
+  /**
+   * Begin anew with what was.
+   * @param {Point[]} before
+   */
+  function begin(before) {
+    points = before;
   }
 
-  /** Leave a gap in lines that have begun. */
-  function skip() {
-    if (points.length) add(names.map(() => null));
+  /** @param {Point} point its values are one for each line; null where there is none */
+  function add(point) {
+    points = [...points.filter(({ at }) => point.at - at < MOST_MINUTES * MINUTE_MS), point];
+    show();
   }
 
   function show() {
@@ -59,7 +59,7 @@ export function makePlot(title, names, text) {
     );
     fill(drawing, ...names.map((_, at) => svg("path", { d: path(line(at), most), class: `line-${at}` })));
   }
-  return { element, add, skip };
+  return { element, begin, add };
 }
 
 /**

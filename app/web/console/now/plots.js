@@ -4,59 +4,42 @@ import { h } from "../shared/dom.js";
 import { duration, number } from "../shared/format.js";
 import { makePlot } from "./plot.js";
 
-/** @typedef {import("../shared/feed.js").State} State */
+/** @typedef {import("../shared/feed.js").LivePoint} LivePoint */
+/** @typedef {import("../shared/feed.js").Percentiles} Percentiles */
+
+/** A plot's title, its lines' names, how its values are written, and which of a point's they are. */
+/** @type {[string, string[], (value: number) => string, (point: LivePoint) => (number | null)[]][]} */
+const PLOTS = [
+  ["Tokens per second", [""], (value) => number(value, 1), (point) => [point.tokens_per_s]],
+  ["Requests", ["running", "waiting"], number, (point) => [point.running, point.waiting]],
+  ["Time to first token", ["p50", "p95"], duration, (point) => middleAndMost(point.first_token_s)],
+  ["Time between tokens", ["p50", "p95"], duration, (point) => middleAndMost(point.gap_s)],
+  ["Prompts known from the cache", [""], (value) => `${number(100 * value)} %`, (point) => [point.cache_hit_rate]],
+  ["Answers with 429, per second", [""], (value) => number(value, 1), (point) => [point.refused_per_s]],
+];
 
 export function makePlots() {
-  /** @type {number | null} answers with 429 so far; null where a second ago it was not known */
-  let refused = null;
-  const speed = makePlot("Tokens per second", [""], (value) => number(value, 1));
-  const requests = makePlot("Requests", ["running", "waiting"], number);
-  const first = makePlot("Time to first token", ["p50", "p95"], duration);
-  const gap = makePlot("Time between tokens", ["p50", "p95"], duration);
-  const known = makePlot("Prompts known from the cache", [""], (value) => `${number(100 * value)} %`);
-  const turned = makePlot("Answers with 429, per second", [""], number);
-  const plots = [speed, requests, first, gap, known, turned];
+  const plots = PLOTS.map(([title, names, text, values]) => ({ ...makePlot(title, names, text), values }));
   const element = h(
     "section",
     { class: "card plots", "aria-label": "The last minutes" },
-    h("header", {}, h("h2", {}, "The last minutes"), h("small", {}, "since this view was opened")),
+    h("header", {}, h("h2", {}, "The last minutes")),
     ...plots.map((plot) => plot.element),
   );
 
-  /** @param {State} state */
-  function add({ models, too_many_requests: all }) {
-    speed.add([sum(models.map((model) => model.tokens_per_s ?? 0))]);
-    requests.add([sum(models.map((model) => model.running)), sum(models.map((model) => model.waiting))]);
-    first.add(slowest(models.map((model) => model.first_token_s)));
-    gap.add(slowest(models.map((model) => model.gap_s)));
-    known.add([most(models.map((model) => model.cache_hit_rate))]);
-    turned.add([refused === null ? null : Math.max(0, all - refused)]);
-    refused = all;
+  /** @param {import("../shared/feed.js").State} state with what was before, if it is the first of its stream */
+  function add({ history, now }) {
+    const arrived = performance.now();
+    for (const { begin, add, values } of plots) {
+      const at = (/** @type {LivePoint} */ point) => ({ at: arrived - 1000 * point.age_s, values: values(point) });
+      if (history) begin(history.map(at));
+      add(at(now));
+    }
   }
-
-  /** Leave a gap before what comes: nobody listened, and the server may be another one. */
-  function begin() {
-    refused = null;
-    for (const plot of plots) plot.skip();
-  }
-  return { element, add, begin };
+  return { element, add };
 }
 
-/** @param {number[]} values */
-function sum(values) {
-  return values.reduce((total, value) => total + value, 0);
-}
-
-/** @param {(number | null)[]} values */
-function most(values) {
-  const known = values.filter((value) => value !== null);
-  return known.length ? Math.max(...known) : null;
-}
-
-/**
- * Percentiles of several models can't be made one: those of the slowest are shown.
- * @param {(import("../shared/feed.js").Percentiles | null)[]} found
- */
-function slowest(found) {
-  return [most(found.map((one) => one?.p50 ?? null)), most(found.map((one) => one?.p95 ?? null))];
+/** @param {Percentiles | null} found */
+function middleAndMost(found) {
+  return [found?.p50 ?? null, found?.p95 ?? null];
 }

@@ -15,17 +15,18 @@ const AGAIN_MS = 3000;
  * @typedef {{ id: string | null, model: string, key: string | null, state: string, age_s: number,
  *   position: number | null, eta_s: number | null, prompt_tokens: number | null, processed_tokens: number | null,
  *   tokens: number, tokens_per_s: number | null, job: { done: number, total: number, unit: string } | null }} Request
- * @typedef {{ window_s: number, memory_limit_bytes: number | null, too_many_requests: number, models: Model[],
- *   requests: Request[], more_requests: number, waiting_requests: number }} State
+ * @typedef {{ age_s: number, tokens_per_s: number, refused_per_s: number, running: number, waiting: number,
+ *   first_token_s: Percentiles | null, gap_s: Percentiles | null, cache_hit_rate: number | null }} LivePoint
+ * @typedef {{ window_s: number, memory_limit_bytes: number | null, too_many_requests: number, history: LivePoint[] | null,
+ *   now: LivePoint, models: Model[], requests: Request[], more_requests: number, waiting_requests: number }} State
  */
 
 /**
  * Listens between `start` and `stop`, but not while the page is hidden; it begins anew when the feed ends.
  * @param {(state: State) => void} show
  * @param {(problem: string) => void} tell why there is nothing to show; nothing once there is
- * @param {() => void} [begin] called before the first state of each stream: others may have been missed
  */
-export function listener(show, tell, begin) {
+export function listener(show, tell) {
   /** @type {AbortController | undefined} */
   let open;
   let wanted = false;
@@ -35,7 +36,6 @@ export function listener(show, tell, begin) {
     while (!signal.aborted) {
       try {
         const answer = await ask("/v1/live", { signal });
-        begin?.();
         for await (const { data } of eventsOf(answer)) {
           tell("");
           show(JSON.parse(data));
