@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import deque
 from collections.abc import Collection
@@ -27,9 +26,6 @@ STEPS_KNOWN, CHUNKS_KNOWN = 15, 5
 
 YIELDING_S, YIELDING_TOKENS = 0.05, 32
 """How long a chunk of prompts that make way should take; but that many tokens are always read."""
-
-QUIET_S = 10.0
-"""After so long with nothing but work that makes way nobody is waiting for tokens."""
 
 LEAST_SHARE = 0.25
 """Of the time of a prefill chunk and the decode step beside it, the least share that counts as the chunk's."""
@@ -62,14 +58,6 @@ class PrefillBudget:
         """Prefill chunks since the latest of these; whoever appends one sets it to 0."""
         self._tokens_per_s: deque[float] = deque(maxlen=CHUNKS_KNOWN)
         self._floor = SmallestChunk()
-        self._awaited_at = -math.inf
-        self._is_quiet = False
-
-    def awaited(self, now: float, *, by_somebody: bool) -> None:
-        """Record whether what runs `now` has somebody who waits for its tokens, or all of it makes way."""
-        if by_somebody:
-            self._awaited_at = now
-        self._is_quiet = now - self._awaited_at > QUIET_S
 
     @property
     def exact(self) -> bool:
@@ -91,18 +79,16 @@ class PrefillBudget:
 
     @property
     def tokens(self) -> int:
-        """The size in tokens of a prefill chunk beside running rows. Nobody minds the gaps while it is quiet."""
+        """The size in tokens of a prefill chunk beside running rows."""
         tokens = readable(self._gap_s, self._step_s, middle(self._tokens_per_s), self._most)
-        tokens = tokens if self.exact else max(tokens, min(self._floor.tokens, self._most))
-        return self._unhurried(tokens)
+        return tokens if self.exact else max(tokens, min(self._floor.tokens, self._most))
 
     def together(self, waiting: int, running: int) -> int:
         """How many tokens of short prompts may be read together: more where twice the `waiting` prompts exceed the
         `running` rows, unless there is a target."""
         times = 1.0 if self._gap_s is not None else max(1.0, 2 * waiting / max(running, 1))
         step_s = self._step_s
-        tokens = readable(self._gap_s or times * GAP_IN_STEPS * step_s, step_s, middle(self._tokens_per_s), 1 << 20)
-        return self._unhurried(tokens)
+        return readable(self._gap_s or times * GAP_IN_STEPS * step_s, step_s, middle(self._tokens_per_s), 1 << 20)
 
     @property
     def yielding(self) -> int:
@@ -126,10 +112,6 @@ class PrefillBudget:
     def _step_s(self) -> float:
         """The median time of steps with about as many rows as the latest has; 0 where nothing was measured."""
         return middle([seconds for seconds, rows in self.steps if alike(rows, self.steps[-1][1])])
-
-    def _unhurried(self, tokens: int) -> int:
-        """As many tokens, or more while nobody waits for any."""
-        return max(tokens, self.yielding) if self._is_quiet else tokens
 
     def _like(self, rows: int) -> bool:
         """Whether a step of `rows` rows takes about as long as the one measured last."""

@@ -123,8 +123,9 @@ class VisionEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._batch.uids)
-        self._pace.awaited(began, by_somebody=not all(one.yields for one in self._running.values()))
-        produced: list[Token | Broken] = [*self._decode()]
+        if self._prompts.busy and all(one.yields for one in self._running.values()):
+            running = 0  # nobody waits for tokens: a step for more rows is the cheaper one
+        produced: list[Token | Broken] = [*self._decode()] if running else []
         self._undisturbed = not self._prompts.busy or not self._pace.may_read(running)
         for one in [] if self._undisturbed else self._prompts.step(running=running, since=began):
             match one:
@@ -135,8 +136,6 @@ class VisionEngine(ReplayingEngine):
         return produced
 
     def _decode(self) -> list[Token]:
-        if not self._batch.uids:
-            return []
         began, drawn = time.monotonic(), self._samplers.drawn()
         responses = self._batch.next()
         if self._undisturbed:

@@ -12,7 +12,7 @@ from support.engines import Player, alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.prefill import ends_of_messages
-from mlx_server.workers.engine.decode.prefill_budget import YIELDING_TOKENS, PrefillBudget
+from mlx_server.workers.engine.decode.prefill_budget import YIELDING_TOKENS
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Sequence, Token
 
@@ -61,20 +61,17 @@ def test_a_prompt_that_makes_way_is_read_in_short_steps_where_nobody_runs(llama:
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-def test_prompts_that_make_way_are_read_in_longer_chunks_where_nobody_waits(
-    llama: Any, awaited: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PrefillBudget, "yielding", 333)
-    player = Player(_engine(llama, chunk=512))
+def test_rows_that_nobody_waits_for_let_prompts_be_read_first(llama: Any, awaited: bool) -> None:
+    player = Player(_engine(llama))
     running, prompt = sequence(1, random_prompt(random.Random(1), llama), 400), _long(llama, 9)
     running.yields, prompt.yields = not awaited, True
     player.add(running)
     while len(running.emitted) < 20:
         player.step()
     player.add(prompt)
-    while not prompt.read:
+    while prompt.read < len(prompt.context) - 1:
         player.step()
-    assert (prompt.read >= 333) != awaited
+    assert (len(running.emitted) > 20) == awaited
     outcomes = player.run()
     assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in (running, prompt))
 

@@ -5,7 +5,6 @@ import pytest
 from mlx_server.workers.engine.decode.prefill_budget import (
     GAP_IN_STEPS,
     MEASURED_EVERY,
-    QUIET_S,
     YIELDING_S,
     YIELDING_TOKENS,
     PrefillBudget,
@@ -114,16 +113,3 @@ def test_a_chunk_of_what_makes_way_is_over_soon() -> None:
     for _ in range(5):
         pace.read(512, 0.01, beside=False)
     assert pace.yielding == 512
-
-
-def test_chunks_are_longer_once_nobody_has_waited_for_a_while() -> None:
-    pace = PrefillBudget(None, 2048)
-    decoded(pace, 0.001, 4)
-    for _ in range(5):
-        pace.read(100, 0.011, beside=True)
-    pace.awaited(100.0, by_somebody=True)
-    short, several = pace.tokens, pace.together(1, 4)
-    pace.awaited(100.0 + QUIET_S, by_somebody=False)
-    assert (pace.tokens, pace.together(1, 4)) == (short, several)
-    pace.awaited(100.1 + QUIET_S, by_somebody=False)
-    assert pace.tokens == pace.together(1, 4) == pace.yielding > max(short, several)
