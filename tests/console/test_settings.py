@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from console.pages import answers, say
@@ -10,6 +10,15 @@ from playwright.sync_api import Page, expect
 from support.running.servers import SCRIPTED, Server
 
 OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def locked_server() -> Iterator[Server]:
+    """One that opens by "sesame"."""
+    server = Server(*SCRIPTED, "--api-key", "sesame")
+    server.wait_ready()
+    yield server
+    server.close()
 
 
 def ground(page: Page) -> str:
@@ -47,9 +56,8 @@ def test_benchmark_is_drawn(scripted_server: Server, open_page: OpenPage) -> Non
     assert chart.locator("rect").count() == 3
 
 
-def test_key_is_asked_for_once_and_kept_for_the_tab(launch: Callable[..., Server], open_page: OpenPage) -> None:
-    server = launch(*SCRIPTED, "--api-key", "sesame")
-    page = open_page(server)
+def test_key_is_asked_for_once_and_kept_for_the_tab(locked_server: Server, open_page: OpenPage) -> None:
+    page = open_page(locked_server)
     dialog = page.get_by_role("dialog", name="This server wants an API key")
     for key, said in (("wrong", "It is kept until this tab is closed"), ("sesame", "does not know that key")):
         expect(dialog).to_contain_text(said)
@@ -87,8 +95,8 @@ def test_key_may_have_any_letters(launch: Callable[..., Server], open_page: Open
 
 
 @pytest.mark.parametrize("knows", ["closedby", "close"])
-def test_key_is_asked_for_until_it_is_given(launch: Callable[..., Server], open_page: OpenPage, knows: str) -> None:
-    page = open_page(launch(*SCRIPTED, "--api-key", "sesame"))
+def test_key_is_asked_for_until_it_is_given(locked_server: Server, open_page: OpenPage, knows: str) -> None:
+    page = open_page(locked_server)
     dialog = page.get_by_role("dialog", name="This server wants an API key")
     expect(dialog).to_be_visible()
     if knows == "close":
