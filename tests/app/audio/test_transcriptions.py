@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import wave
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -25,7 +26,7 @@ from openai.types.audio import (
 )
 from support.running.processes import kill_worker
 from support.running.servers import Server, wait_for
-from support.sounds import CONTAINERS, encoded, film, silence, wav
+from support.sounds import encoded, film, silence, wav
 from support.voices.speech import SENTENCES, spoken, word_error_rate
 
 from mlx_server.workers.parent.environment import child_environment
@@ -66,6 +67,22 @@ def said(whisper_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[S
     )
     assert told.returncode == 0, told.stderr.decode()[-2000:]
     return [Said(file, json.loads(line)) for file, line in zip(files, told.stdout.splitlines(), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def small_server(whisper_tiny: Path) -> Iterator[Server]:
+    """One that takes a megabyte, and whose worker may be killed."""
+    server = Server("--model-path", whisper_tiny, "--max-upload-mb", 1)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def alone(small_server: Server) -> Said:
+    """A recording, and what is heard in it where no worker dies."""
+    file = joined([spoken(sentence) for sentence in SENTENCES[:6]])
+    return Said(file, post(small_server, file=file).json()["text"])
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +145,6 @@ def test_the_documents_own_lines_work(client: openai.OpenAI, tmp_path: Path) -> 
     assert transcript.usage.type == "duration"
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_every_kind_of_file_is_heard(whisper_server: Server, container: str) -> None:
-    found = post(whisper_server, file=encoded(spoken(SENTENCES[1]), container))
-    assert word_error_rate(SENTENCES[1], found.json()["text"]) <= 0.2
-
-
 def test_a_films_sound_is_heard(whisper_server: Server) -> None:
     assert "paris" in post(whisper_server, file=film(spoken(SENTENCES[3]))).json()["text"].lower()
 
@@ -152,11 +163,24 @@ def test_text_and_subtitles(whisper_server: Server) -> None:
     assert "-->" in vtt.text
 
 
-def test_a_stream_has_each_segment_as_it_is_ready(client: openai.OpenAI, said: list[Said]) -> None:
-    stream = client.audio.transcriptions.create(
+def jobs_of(server: Server) -> list[dict[str, Any]]:
+    """What it hears now, and how far it is with it."""
+    return list(server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
+
+
+def test_a_stream_has_each_segment_as_it_is_ready_and_how_far_it_is_can_be_watched(
+    whisper_server: Server, client: openai.OpenAI, said: list[Said]
+) -> None:
+    events: list[Any] = []
+    jobs: list[dict[str, Any]] = []
+    for event in client.audio.transcriptions.create(
         model="whisper", file=("a.wav", said[-1].file), stream=True, include=["logprobs"]
-    )
-    events = list(stream)
+    ):
+        jobs = jobs if events else jobs_of(whisper_server)
+        events.append(event)
+    [job] = jobs
+    assert job["unit"] == "seconds"
+    assert 0 < job["done"] < job["total"] == -(-len(said[-1].file) // 32_000)
     deltas = [event for event in events if isinstance(event, TranscriptionTextDeltaEvent)]
     done = events[-1]
     assert isinstance(done, TranscriptionTextDoneEvent)
@@ -179,11 +203,12 @@ def test_logprobs_come_with_json(client: openai.OpenAI) -> None:
 
 
 def test_several_clients_at_once_get_what_each_gets_alone(whisper_server: Server) -> None:
-    files = [spoken(sentence) for sentence in SENTENCES[:4]]
+    files = [spoken(sentence) for sentence in SENTENCES[:3]]
     alone = [post(whisper_server, file=file).json()["text"] for file in files]
     with ThreadPoolExecutor(len(files)) as pool:
         together = list(pool.map(lambda file: post(whisper_server, file=file).json()["text"], files))
     assert together == alone
+    assert jobs_of(whisper_server) == []
 
 
 def test_silence_is_no_text(whisper_server: Server) -> None:
@@ -203,22 +228,6 @@ def test_a_model_that_hears_says_so(whisper_server: Server) -> None:
     model = whisper_server.get("/v1/models").json()["data"][0]
     assert model["modalities"] == {"input": ["audio"], "output": ["text"]}
     assert "language" in model["supported_parameters"]
-
-
-def test_how_far_a_recording_is_can_be_watched(whisper_server: Server, said: list[Said]) -> None:
-    seen: list[Any] = []
-
-    def jobs() -> bool:
-        seen.extend(whisper_server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
-        return bool(seen)
-
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, whisper_server, None, said[-1].file)
-        wait_for(jobs)
-        assert answer.result().status_code == 200
-    assert seen[0]["unit"] == "seconds"
-    assert seen[0]["done"] < seen[0]["total"] == -(-len(said[-1].file) // 32_000)
-    assert whisper_server.get("/v1/queue/stats").json()["queue_stats"]["jobs"] == []
 
 
 def test_a_model_that_hears_does_nothing_else(whisper_server: Server) -> None:
@@ -299,18 +308,17 @@ def test_what_is_no_form_is_refused(whisper_server: Server, content_type: str, b
     assert refused.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_form_that_is_too_large_is_refused_and_leaves_nothing(whisper_tiny: Path, launch: Any) -> None:
-    server = launch("--model-path", whisper_tiny, "--max-upload-mb", 1)
-    assert post(server, file=bytes(2 << 20)).status_code == 413
+def test_a_form_that_is_too_large_is_refused_and_leaves_nothing(small_server: Server) -> None:
+    assert post(small_server, file=bytes(2 << 20)).status_code == 413
     chunks = (bytes(1 << 16) for _ in range(40))
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    told = server.http.post(
-        f"{server.root}{PATH}",
+    told = small_server.http.post(
+        f"{small_server.root}{PATH}",
         content=(piece for piece in (body, *chunks)),
         headers={"content-type": "multipart/form-data; boundary=x"},
     )
     assert told.status_code == 413
-    assert post(server, file=spoken(SENTENCES[3])).status_code == 200
+    assert post(small_server, file=spoken(SENTENCES[3])).status_code == 200
 
 
 def test_translations_need_a_model_of_several_languages(whisper_server: Server) -> None:
@@ -388,25 +396,24 @@ def resident_mb(server: Server) -> float:
     return total
 
 
-def test_a_worker_that_dies_is_replaced_and_the_recording_heard_again(launch: Any, whisper_tiny: Path) -> None:
-    server = launch("--model-path", whisper_tiny)
-    file = joined([spoken(sentence) for sentence in SENTENCES[:6]])
-    expected = post(server, file=file).json()["text"]
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, server, None, file)
-        wait_for(lambda: server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
-        kill_worker(server)
-        assert answer.result().json()["text"] == expected
-    assert server.stats()["replayed"] == 1
+def test_a_worker_that_dies_is_replaced_and_the_recording_heard_again(small_server: Server, alone: Said) -> None:
+    answer = answered_by_the_next_worker(small_server, alone.file)
+    assert answer.json()["text"] == alone.expected
 
 
-def test_a_stream_that_has_sent_nothing_is_heard_again_too(launch: Any, whisper_tiny: Path) -> None:
-    server = launch("--model-path", whisper_tiny)
-    file = joined([spoken(sentence) for sentence in SENTENCES[:6]])
+def test_a_stream_that_has_sent_nothing_is_heard_again_too(small_server: Server, alone: Said) -> None:
+    answer = answered_by_the_next_worker(small_server, alone.file, {"stream": "true"})
+    last = json.loads([line[6:] for line in answer.text.splitlines() if line.startswith("data: ")][-1])
+    assert (last["type"], last["text"]) == ("transcript.text.done", alone.expected)
+
+
+def answered_by_the_next_worker(server: Server, file: bytes, fields: Any = None) -> httpx.Response:
+    """The answer to a recording whose worker is killed in the middle of it."""
+    replayed = server.stats()["replayed"]
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, server, {"stream": "true"}, file)
+        answer = pool.submit(post, server, fields, file)
         wait_for(lambda: server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
         kill_worker(server)
-        lines = [line[6:] for line in answer.result().text.splitlines() if line.startswith("data: ")]
-    assert json.loads(lines[-1])["type"] == "transcript.text.done"
-    assert server.stats()["replayed"] == 1
+        answer.result()
+    assert server.stats()["replayed"] == replayed + 1
+    return answer.result()
