@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
+from typing import Any
 
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
@@ -15,6 +17,7 @@ from support.sounds import wav
 from mlx_server.app.openapi.examples import EXAMPLES
 
 OpenPage = Callable[..., Page]
+REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 MAKE = (
     *("/v1/uploads", "/v1/uploads/{id}/parts", "/v1/uploads/{id}/complete", "/v1/uploads/{id}/cancel"),
     *("/v1/files", "/v1/batches", "/v1/completions", "/v1/requests/{id}/cancel"),
@@ -26,11 +29,19 @@ FILES = {
 
 
 def show(page: Page, server: Server, paths: Collection[str]) -> None:
-    """The page with these paths alone: a browser that draws without a GPU would take seconds for each press."""
+    """The page with these paths alone, and what they are described by: a browser that draws without a GPU would take
+    seconds for each press."""
 
     def cut(route: Route) -> None:
         spec = route.fetch().json()
         spec["paths"] = {path: spec["paths"][path] for path in paths}
+        schemas, wanted = spec["components"]["schemas"], set(REFERENCE.findall(json.dumps(spec["paths"])))
+        kept: dict[str, Any] = {}
+        while wanted:
+            name = wanted.pop()
+            kept[name] = schemas[name]
+            wanted |= set(REFERENCE.findall(json.dumps(kept[name]))) - kept.keys()
+        spec["components"]["schemas"] = kept
         route.fulfill(json=spec)
 
     page.route("**/openapi.json", cut)
