@@ -45,9 +45,10 @@ def stream(url: str) -> None:
 def batch(url: str) -> None:
     """Several prompts at once, in the order of the prompts and in that of the answers."""
     prompts = [QUESTION, WEATHER, QUESTION, QUESTION]
-    answers = model(url).batch([*prompts], {"max_concurrency": 3})
+    short = model(url).bind(max_tokens=20)
+    answers = short.batch([*prompts], {"max_concurrency": 3})
     assert [answer.text == ANSWER for answer in answers] == [True, False, True, True]
-    as_they_come = dict(model(url).batch_as_completed([*prompts]))
+    as_they_come = dict(short.batch_as_completed([*prompts]))
     assert {at: answer.text for at, answer in as_they_come.items()} == dict(enumerate(one.text for one in answers))
 
 
