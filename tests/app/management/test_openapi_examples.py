@@ -94,6 +94,12 @@ def batch(server: Server, count: int = 1) -> dict[str, Any]:
     return {"input_file_id": file.json()["id"]}
 
 
+def messages(server: Server) -> dict[str, str]:
+    """A batch of messages that does not end at once."""
+    lines = [{"custom_id": str(number), "params": EXAMPLES["/v1/messages"]} for number in range(1000)]
+    return {"id": send(server, "/v1/messages/batches", requests=lines).json()["id"]}
+
+
 def background(server: Server) -> dict[str, str]:
     """A response that is made in the background."""
     answer = send(server, "/v1/responses", background=True)
@@ -109,7 +115,7 @@ FIRST: dict[str, Callable[[Server], dict[str, str]]] = {
     **{path: lambda server: {"id": made(server, "/v1/uploads")} for path in POSTS if "/uploads/{id}" in path},
     **{path: installed for path in POSTS if "{name}" in path or "{model_id}" in path},
     "/v1/batches/{id}/cancel": lambda server: {"id": send(server, "/v1/batches", **batch(server, 1000)).json()["id"]},
-    "/v1/messages/batches/{id}/cancel": lambda server: {"id": made(server, "/v1/messages/batches")},
+    "/v1/messages/batches/{id}/cancel": messages,
     "/v1/responses/{id}/cancel": background,
     "/api/models/load": installed,
     "/api/models/unload": installed,
