@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from console.pages import ELSEWHERE
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from support.running.servers import Server
+from support.running.servers import SCRIPTED, Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -26,6 +26,16 @@ expect.set_options(timeout=PATIENCE_MS)
 def installed() -> str | None:
     """A browser of this machine; None for the one that `playwright install chromium` brings."""
     return next(filter(None, map(shutil.which, (*BROWSERS, MAC))), None)
+
+
+@pytest.fixture(scope="session")
+def scripted_server() -> Iterator[Server]:
+    """One server with the scripted backend, for the pages of all files that only talk to it: what they keep is in their
+    own profiles."""
+    server = Server(*SCRIPTED, "--max-concurrency", 4)
+    server.wait_ready()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

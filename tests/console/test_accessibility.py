@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
 from console.node.libraries import MODULES
 from console.pages import answers, say, script
 from playwright.sync_api import Page, expect
-from support.running.servers import Server
+from support.running.servers import SCRIPTED, Server
 
 OpenPage = Callable[..., Page]
 AXE = MODULES / "axe-core" / "axe.min.js"
@@ -21,6 +21,15 @@ CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.c
 """Tables that are wider than their places."""
 
 TEXT = "## A list\n\n- `code` and **more**\n- [ ] todo\n\n```python\nprint(1)\n```\n\n| a | b |\n| - | - |\n| 1 | 2 |"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One of its own: each line that others had it log would be looked at."""
+    server = Server(*SCRIPTED)
+    server.wait_ready()
+    yield server
+    server.close()
 
 
 def opened(server: Server, open_page: OpenPage, view: str) -> Page:
@@ -44,8 +53,8 @@ def opened(server: Server, open_page: OpenPage, view: str) -> Page:
 
 @pytest.mark.skipif(not AXE.is_file(), reason="npm is missing: `make node` says how to get it")
 @pytest.mark.parametrize("view", ["chat", "now", "models", "logs", "settings"])
-def test_view_has_no_serious_fault(scripted_server: Server, open_page: OpenPage, view: str) -> None:
-    page = opened(scripted_server, open_page, view)
+def test_view_has_no_serious_fault(server: Server, open_page: OpenPage, view: str) -> None:
+    page = opened(server, open_page, view)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     faults = []
     for theme, (width, height) in itertools.product(THEMES, SIZES):
