@@ -159,13 +159,14 @@ def test_a_stop_string_ends_a_document_too(smollm2_server: Server) -> None:
 
 def test_neighbours_of_a_constrained_request_say_what_they_always_say(smollm2_server: Server) -> None:
     def plain(question: str) -> str:
-        answer = smollm2_server.chat(question, max_tokens=24, temperature=0).json()
+        answer = smollm2_server.chat(question, max_tokens=12, temperature=0).json()
         return str(answer["choices"][0]["message"]["content"])
 
     questions = ["Name three colours.", "What is 2 + 2?", "Who wrote Hamlet?"]
     alone = [plain(question) for question in questions]
+    texts = {name: {"type": "string", "minLength": 10, "maxLength": 20} for name in ("name", "city", "work")}
     with ThreadPoolExecutor(4) as clients:
-        constrained = clients.submit(_content, smollm2_server, response_format=_format(SCHEMAS["many"]))
+        constrained = clients.submit(_content, smollm2_server, response_format=_format(closed(texts)))
         beside = list(clients.map(plain, questions))
     assert beside == alone
     assert constrained.result()[1] == "stop"
