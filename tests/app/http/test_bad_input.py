@@ -45,8 +45,15 @@ def _check_all(server: Server, table: list[Bad]) -> None:
     """The whole table at once, in four hands; the server is none the worse."""
     workers = server.worker_pids()
     with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=60) as client:
-        for _ in pool.map(lambda bad: _check(server, bad, client), table):
-            pass
+
+        def differs(bad: Bad) -> str | None:
+            try:
+                _check(server, bad, client)
+            except AssertionError as error:
+                return f"{bad}: {error}"
+            return None
+
+        assert [told for told in pool.map(differs, table) if told] == []
     assert server.worker_pids() == workers
     assert "Traceback" not in server.output()
 
@@ -68,15 +75,11 @@ def test_a_server_is_unharmed_by_the_whole_table(server: Server) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("bad", FOR_SMOLLM2, ids=str)
-def test_what_only_the_model_knows_is_refused_by_name(smollm2_server: Server, bad: Bad) -> None:
-    _check(smollm2_server, bad)
-
-
-@pytest.mark.model
-def test_a_neighbour_does_not_notice_the_whole_table(smollm2_server: Server) -> None:
+def test_what_only_the_model_knows_is_refused_by_name_and_no_neighbour_notices_the_table(
+    smollm2_server: Server,
+) -> None:
     def write() -> str:
-        asked = {"temperature": 0, "max_tokens": 150}
+        asked = {"temperature": 0, "max_tokens": 100}
         return text_of(stream_chat(smollm2_server, "Tell me a long story about the sea.", **asked))
 
     undisturbed = write()
