@@ -1,13 +1,14 @@
 """Several models in one server: the name selects, they are loaded on first use, unloaded, and read again."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
 import psutil
 import pytest
+from support.inputs.command_lines import CommandLines, command_lines
 from support.running.clients import sdk
 from support.running.servers import Server, chat_body, wait_for
 
@@ -28,6 +29,12 @@ pinned = true
 path = "scripted"
 type = "scripted"
 """
+
+
+@pytest.fixture(scope="module")
+def lines() -> Iterator[CommandLines]:
+    with command_lines() as lines:
+        yield lines
 
 
 def states(server: Server) -> dict[str, str]:
@@ -134,12 +141,12 @@ def test_configuration_is_read_again(launch: Callable[..., Server], tmp_path: Pa
         ("[models.'../x']\npath = 'scripted'\ntype = 'scripted'\n", "can't be a model's name"),
     ],
 )
-def test_broken_configuration_is_one_line(launch: Callable[..., Server], tmp_path: Path, text: str, said: str) -> None:
+def test_broken_configuration_is_one_line(lines: CommandLines, tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "models.toml"
     file.write_text(text)
-    server = launch("--config", file, wait=False)
-    assert server.process.wait(60) == 2, server.output()
-    [line] = [line for line in server.output().splitlines() if line.startswith("Error:")]
+    done = lines.run("launch", "--config", file)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
     assert str(file) in line
     assert said in line
 
