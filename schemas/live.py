@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from mlx_server.schemas.impetus.models import DownloadState
+from mlx_server.schemas.openai.stored.batches import Batch
 from mlx_server.schemas.operations import JobProgress
 
 
@@ -104,6 +107,9 @@ class LiveState(msgspec.Struct, frozen=True):
     `requests` are at most 200, the running ones first, then who waits in their order; `more_requests` are the others,
     and `waiting_requests` how many of all wait. A key that is not the operator's sees its own alone.
     `too_many_requests` counts answers with status 429.
+
+    Only who asks for it (`with`) is told of `batches`, the last 20 of its key, of all `downloads`, and the operator of
+    `logs`: the last 1,000 lines in the first event, in others what is new since the one before.
     """
 
     at: str
@@ -116,6 +122,9 @@ class LiveState(msgspec.Struct, frozen=True):
     requests: list[LiveRequest]
     more_requests: int
     waiting_requests: int
+    batches: list[Batch] | UnsetType = UNSET
+    downloads: list[DownloadState] | UnsetType = UNSET
+    logs: LogLines | UnsetType = UNSET
 
 
 class CancelledRequests(msgspec.Struct, frozen=True):

@@ -70,6 +70,11 @@ class KeyRing:
         found = next((one for equal, one in same if equal), None)
         return None if found is None else Credential(self._accounts[owner_of(found.key.encode())], found)
 
+    def knows(self, credential: Credential) -> bool:
+        """Whether a client that came with it would still be let in, and as the operator or not as then."""
+        now, then = self.of_owner(credential.account.owner), credential.key
+        return now is not None and (now.key and now.key.operator) == (then and then.operator)
+
     def of_owner(self, owner: str) -> Credential | None:
         """What a client is whose key `owner` stands for; None where its key is not configured, and has to be."""
         if not self._keys:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from anyio import to_thread
 from msgspec.structs import replace
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.loop_clock import LoopClock
 from mlx_server.app.encoders import sse
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.http.keys import KeyRing
+from mlx_server.app.http.keys import Credential, KeyRing, credential_of
 from mlx_server.app.http.responder import WatchedResponse, start_of_stream
+from mlx_server.app.live.parts import Parts
 from mlx_server.app.tasks import Tasks
 from mlx_server.app.views.live import describe_model, describe_request, places_of, sum_up
 from mlx_server.queue.statistics import RECENT_S
@@ -64,12 +66,15 @@ class Feed:
         self._rates, self._rates_of_points = Rates(now), Rates(now)
         self._tasks.spawn(self._remember())
 
-    def listen(self, owner: str | None) -> FeedResponse:
-        """A stream for who may see an owner's requests, or everybody's with None. Raises HTTPException."""
+    def listen(self, request: Request, owner: str | None, parts: Collection[str]) -> FeedResponse:
+        """A stream for who may see an owner's requests, or everybody's with None, and these parts beside them.
+
+        Raises HTTPException.
+        """
         if self._listeners >= MOST_LISTENERS:
             raise HTTPException(503, f"{MOST_LISTENERS} clients listen already; come again later.")
         self._listeners += 1
-        return FeedResponse(self, owner)
+        return FeedResponse(self, owner, Parts(request, parts), credential_of(request))
 
     def left(self) -> None:
         """One listens no longer."""
@@ -79,13 +84,13 @@ class Feed:
         """End all streams. Idempotent."""
         self._closed.set()
 
-    async def wait(self, seconds: float = INTERVAL_S) -> bool:
-        """Until the next event is due; False if there will be none."""
+    async def wait(self, credential: Credential | None = None, seconds: float = INTERVAL_S) -> bool:
+        """Until the next event is due; False if there will be none, as the server stops or the key was changed."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
         except TimeoutError:
-            return True
+            return credential is None or self._keys.knows(credential)
         return False
 
     async def state(self, owner: str | None, *, is_first: bool) -> LiveState:
@@ -111,7 +116,7 @@ class Feed:
         )
 
     async def _remember(self) -> None:
-        while await self.wait(POINT_S):
+        while await self.wait(seconds=POINT_S):
             now = self._clock.time()
             self._look(now)
             tokens, refused = self._rates_of_points.at(now, self._written, self._refused)
@@ -158,20 +163,23 @@ class Rates:
 class FeedResponse(WatchedResponse):
     """One listener's stream. Events that it is too slow for are not made."""
 
-    def __init__(self, feed: Feed, owner: str | None) -> None:
+    def __init__(self, feed: Feed, owner: str | None, parts: Parts, credential: Credential) -> None:
         self._feed = feed
         self._owner = owner
+        self._parts = parts
+        self._credential = credential
 
     def leave(self) -> None:
         """Make room for another."""
         self._feed.left()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An event about once a second, until the server stops."""
+        """An event about once a second, until the server stops or the client's key may no longer see it."""
         await send(start_of_stream({}))
         more, is_first = scope["method"] != "HEAD", True
         while more:
-            event = sse.event(await self._feed.state(self._owner, is_first=is_first))
+            state = await self._feed.state(self._owner, is_first=is_first)
+            event = sse.event(replace(state, **await self._parts.now()))
             await send({"type": "http.response.body", "body": event, "more_body": True})
-            more, is_first = await self._feed.wait(), False
+            more, is_first = await self._feed.wait(self._credential), False
         await send({"type": "http.response.body", "body": b""})

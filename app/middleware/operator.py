@@ -39,9 +39,7 @@ def operator_only(endpoint: Endpoint) -> Endpoint:
 
     @functools.wraps(endpoint)
     async def guarded(request: Request) -> Response:
-        problem = problem_of(request)
-        if problem:
-            raise HTTPException(403, problem)
+        ensure_operator(request)
         return await endpoint(request)
 
     return guarded
@@ -57,6 +55,13 @@ def own_pages_only(endpoint: Endpoint) -> Endpoint:
         return await endpoint(request)
 
     return guarded
+
+
+def ensure_operator(request: Request) -> None:
+    """Raises HTTPException 403 where a request may not do what only the operator may."""
+    problem = problem_of(request)
+    if problem:
+        raise HTTPException(403, problem)
 
 
 def problem_of(request: Request) -> str | None:

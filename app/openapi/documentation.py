@@ -71,7 +71,10 @@ DOCS: dict[str, Doc] = {
     **MANAGING,
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
     "/v1/live": Doc(
-        "What the server does now, as server-sent events about once a second", event=live.LiveState, errors=(500, 503)
+        "What the server does now, as server-sent events about once a second",
+        event=live.LiveState,
+        errors=(400, 403, 500, 503),
+        query={"with": "What is told beside it: `batches`, `downloads` or `logs`, or several, separated by commas."},
     ),
     "/v1/system/logs": Doc(
         "The last lines of the server's log",

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from console.pages import ELSEWHERE
 from playwright.sync_api import Page, expect
 from support.running.raw import RawClient
 from support.running.servers import SCRIPTED, Server, chat_body, wait_for
@@ -96,6 +98,48 @@ def test_feed_is_listened_to_only_while_it_is_looked_at(server: Server, open_pag
     wait_for(lambda: "GET /v1/live left" in server.output(), what=server.output)
 
 
+@pytest.mark.parametrize(
+    ("view", "part", "seen", "at_first"),
+    [
+        ("now", "batches", "1 ready", set()),
+        ("models", "downloads", "that they may have", {"/v1/models", "/v1/manager/status"}),
+        ("logs", "logs", "GET / 200", set()),
+    ],
+)
+def test_view_listens_to_one_stream_and_asks_for_nothing_again(
+    server: Server, open_page: OpenPage, view: str, part: str, seen: str, at_first: set[str]
+) -> None:
+    page = open_page(server, view)
+    page.clock.install()
+    asked: Counter[str] = Counter()
+    page.on("request", lambda request: asked.update([request.url.removeprefix(server.root)]))
+    page.reload()
+    expect(page.get_by_role("region", name=view.capitalize(), exact=True)).to_contain_text(seen)
+    page.clock.run_for(10_000)
+    page.evaluate("fetch('/health/live')")
+    api = {path: count for path, count in asked.items() if not path.startswith("/console/")}
+    assert api.keys() == {"/", f"/v1/live?with={part}", "/health/live", *at_first}
+    assert api[f"/v1/live?with={part}"] == 1
+    assert max(api.values()) <= 2, "the models when the view is opened, and when it is told how they are"
+
+
+def test_next_view_has_the_stream_for_itself(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
+    for view, part in (("Models", "downloads"), ("Logs", "logs"), ("Now", "batches")):
+        left = server.output().count("GET /v1/live left")
+        with page.expect_request(f"**/v1/live?with={part}"):
+            page.get_by_role("link", name=view).click()
+        wait_for(lambda left=left: server.output().count("GET /v1/live left") == left + 1, what=server.output)
+
+
+def test_log_is_refused_to_others_than_the_operator(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "logs", host=ELSEWHERE)
+    logs = page.get_by_role("region", name="Logs", exact=True)
+    expect(logs.get_by_role("alert")).to_contain_text("The Host header must name this machine")
+    expect(logs.get_by_role("listitem")).to_have_count(0)
+
+
 def test_server_that_is_gone_is_told_and_the_next_one_is_found(
     server: Server, launch: Callable[..., Server], open_page: OpenPage
 ) -> None:
@@ -138,7 +182,7 @@ def test_points_stand_where_their_age_is(server: Server, open_page: OpenPage) ->
     now = first_state(server)["now"]
     history = [{**now, "age_s": age, "running": running} for age, running in ((400, 9), (245, 4), (120, 2))]
     state = json.dumps({**first_state(server), "history": history, "now": {**now, "running": 1}})
-    page.route("**/v1/live", lambda route: route.fulfill(content_type="text/event-stream", body=f"data: {state}\n\n"))
+    page.route("**/v1/live*", lambda route: route.fulfill(content_type="text/event-stream", body=f"data: {state}\n\n"))
     page.get_by_role("link", name="Now").click()
     plot = page.get_by_role("region", name="The last minutes").locator("figure").filter(has_text="Requests")
     expect(plot.locator(".axis")).to_have_text(re.compile("^5 min ago *now$"))

@@ -9,9 +9,13 @@ from starlette.responses import Response
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.responder import WatchedResponse
 from mlx_server.app.http.services import services
-from mlx_server.app.middleware.operator import operator_only, viewer_of
+from mlx_server.app.middleware.operator import ensure_operator, operator_only, viewer_of
 from mlx_server.app.routes.query import number, query_of
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.live import CancelledRequests, LogLines
+
+PARTS = ("batches", "downloads", "logs")
+"""What the stream tells only those who ask for it; the log only the operator."""
 
 MOST_NUMBER = 10**10
 CANCELLED = "The request was cancelled at /v1/requests."
@@ -19,7 +23,19 @@ CANCELLED = "The request was cancelled at /v1/requests."
 
 async def live(request: Request) -> WatchedResponse:
     """What the server does now, as a stream."""
-    return services(request).feed.listen(viewer_of(request))
+    parts = parts_of(query_of(request, ("with",)).get("with"))
+    if "logs" in parts:
+        ensure_operator(request)
+    return services(request).feed.listen(request, viewer_of(request), parts)
+
+
+def parts_of(given: str | None) -> set[str]:
+    """The parts that are asked for, which commas separate. Raises InvalidRequest."""
+    parts = set() if given is None else set(given.split(","))
+    if unknown := sorted(parts.difference(PARTS)):
+        message = f"`with`: {', '.join(PARTS)} are allowed, separated by commas, got {unknown[0][:64]!r}."
+        raise InvalidRequest(message, "with")
+    return parts
 
 
 async def cancel(request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +35,7 @@ key = "bob-key"
 LONG = {"first_token_s": 60}
 ENDLESS = {"tokens": 4000, "interval_s": 0.02}
 MOST_OF_A_CORE = 0.01
+PARTS = ("batches", "downloads", "logs")
 
 
 @pytest.fixture
@@ -50,8 +53,9 @@ def keyed(launch: Callable[..., Server], tmp_path: Path) -> Server:
 
 
 @contextlib.contextmanager
-def listen(server: Server, **headers: str) -> Iterator[Iterator[Any]]:
-    with server.http.stream("GET", f"{server.root}/v1/live", headers=headers) as answer:
+def listen(server: Server, *parts: str, **headers: str) -> Iterator[Iterator[Any]]:
+    url = f"{server.root}/v1/live" + (f"?with={','.join(parts)}" if parts else "")
+    with server.http.stream("GET", url, headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         yield events(answer.iter_lines())
@@ -66,6 +70,15 @@ def ask(server: Server, name: str, script: Any, key: str | None = None, **more: 
     sock = connect(server)
     sock.sendall(http_request(CHAT, json.dumps(chat_body(script, **more)).encode(), headers))
     return RawClient.of(sock)
+
+
+def submit_failing(server: Server, count: int, **headers: str) -> None:
+    """Batches that end at once, as their file has no request."""
+    form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("lines.jsonl", b"{}\n")}, "headers": headers}
+    file = server.http.post(f"{server.root}/v1/files", **form).json()["id"]
+    asked = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+    for _ in range(count):
+        assert server.post("/v1/batches", asked, headers=headers).status_code == 200
 
 
 def cancel(server: Server, name: str, **headers: str) -> httpx.Response:
@@ -187,16 +200,99 @@ def test_head_is_answered_at_once(server: Server) -> None:
         assert client.get("/health/live").status_code == 200, "over the same connection"
 
 
-def test_stream_ends_when_the_server_stops(server: Server) -> None:
-    with listen(server) as states:
+@pytest.mark.parametrize("parts", [(), PARTS], ids=str)
+def test_stream_ends_when_the_server_stops(server: Server, parts: tuple[str, ...]) -> None:
+    with listen(server, *parts) as states:
         next(states)
         assert server.stop() == 0
         assert len([*states]) < 5
 
 
-def test_listening_costs_less_than_a_hundredth_of_a_core(server: Server) -> None:
+def test_parts_are_told_only_to_who_asks_for_them(server: Server) -> None:
+    with listen(server) as states:
+        usual = next(states).keys()
+    assert not usual & set(PARTS)
+    for parts in (("logs",), ("downloads", "batches"), PARTS):
+        with listen(server, *parts) as states:
+            assert next(states).keys() == usual | set(parts)
+
+
+@pytest.mark.parametrize("given", ["", "logs,", "log", "logs,models", "logs, batches"])
+def test_unknown_part_is_refused_with_what_there_is(server: Server, given: str) -> None:
+    refused = server.get("/v1/live", params={"with": given})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "with")
+    assert "batches, downloads, logs are allowed" in refused.json()["error"]["message"]
+    assert server.get("/v1/live?without=logs").json()["error"]["param"] == "without"
+
+
+def test_log_comes_line_by_line(server: Server) -> None:
+    with listen(server, "logs") as states:
+        first = next(states)["logs"]
+        assert first == server.get("/v1/system/logs").json()
+        assert first["last"] == first["lines"][-1]["number"] > 1
+        assert server.chat("hi").status_code == 200
+        more = until(states, lambda state: state["logs"]["lines"])["logs"]
+        assert [line["number"] for line in more["lines"]] == [*range(first["last"] + 1, more["last"] + 1)]
+        assert "POST /v1/chat/completions 200" in more["lines"][0]["text"]
+        assert next(states)["logs"] == {"lines": [], "last": more["last"], "began": first["began"]}
+        with listen(server, "logs") as others:
+            assert next(others)["logs"]["lines"] == first["lines"] + more["lines"]
+
+
+def test_batches_are_the_last_ones_of_the_key(keyed: Server) -> None:
+    submit_failing(keyed, 21, **{"x-api-key": "ann-key"})
+    ended = "/v1/batches?limit=21"
+    keyed.wait_until(
+        lambda: (
+            {one["status"] for one in keyed.get(ended, headers={"x-api-key": "ann-key"}).json()["data"]} == {"failed"}
+        )
+    )
+    for key, count in (("ann-key", 20), ("bob-key", 0), ("ops-key", 0)):
+        listed = keyed.get("/v1/batches?limit=20", headers={"x-api-key": key}).json()["data"]
+        with listen(keyed, "batches", **{"x-api-key": key}) as states:
+            assert next(states)["batches"] == listed
+        assert len(listed) == count
+
+
+def test_state_goes_on_where_the_store_does_not_tell_of_batches(server: Server) -> None:
+    with listen(server, "batches", "downloads") as states:
+        assert next(states)["batches"] == []
+        with contextlib.closing(sqlite3.connect(server.data_dir / "files.sqlite3")) as store:
+            for table, renamed in (("batches", "gone"), ("gone", "batches")):
+                store.execute(f"ALTER TABLE {table} RENAME TO {renamed}")
+                state = until(states, lambda state, there=renamed == "batches": ("batches" in state) == there)
+                assert state["downloads"] == []
+    assert "the store does not tell of batches" in server.output()
+
+
+def test_log_is_the_operators(keyed: Server, server: Server) -> None:
+    for of, headers in ((keyed, {"x-api-key": "ann-key"}), (server, {"origin": "http://elsewhere.example"})):
+        refused = of.get("/v1/live?with=batches,logs", headers=headers)
+        assert refused.status_code == 403
+        assert refused.json() == of.get("/v1/system/logs", headers=headers).json()
+
+
+def test_stream_ends_for_a_key_that_may_see_less(keyed: Server, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as streams:
+        ops, ann, bob = (
+            streams.enter_context(listen(keyed, **{"x-api-key": key})) for key in ("ops-key", "ann-key", "bob-key")
+        )
+        for states in (ops, ann, bob):
+            next(states)
+        fewer = KEYED.replace("operator = true", "operator = false").replace("ann-key", "another")
+        (tmp_path / "models.toml").write_text(fewer + "\nrequests_per_minute = 9")
+        keyed.process.send_signal(signal.SIGHUP)
+        for states in (ops, ann):
+            assert len([*states]) < 10
+        for _ in range(3):
+            next(bob)
+
+
+@pytest.mark.parametrize("parts", [(), PARTS], ids=str)
+def test_listening_costs_less_than_a_hundredth_of_a_core(server: Server, parts: tuple[str, ...]) -> None:
+    submit_failing(server, 20)
     front_end = psutil.Process(server.process.pid)
-    with ask(server, "writes", {**ENDLESS, "interval_s": 1}, stream=True), listen(server) as states:
+    with ask(server, "writes", {**ENDLESS, "interval_s": 1}, stream=True), listen(server, *parts) as states:
         for _ in range(2):
             next(states)
         before = front_end.cpu_times()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.running.hub import LocalHub, Repo, repo_of, running
 from support.running.servers import SCRIPTED, Server
+from support.running.streams import events
 
 MISTRAL = "mlx-community/Mistral-7B-Instruct-v0.3-4bit"
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"w" * (1 << 20)}
@@ -150,6 +151,17 @@ def test_a_download_can_be_cancelled(server: Server) -> None:
     server.wait_until(lambda: state(server, id_)["total_bytes"] > 0)
     assert server.http.delete(f"{server.root}/api/models/downloads/{id_}").json()["status"] == "cancelled"
     assert state(server, id_)["status"] == "cancelled"
+
+
+def test_live_stream_tells_of_downloads_as_their_list_does(server: Server) -> None:
+    with server.http.stream("GET", f"{server.root}/v1/live?with=downloads") as answer:
+        states = events(answer.iter_lines())
+        assert next(states)["downloads"] == server.get("/api/models/downloads").json()["downloads"]
+        id_ = download(server, model_id="mlx-community/slow")["download_id"]
+        told = (one for state in states for one in state["downloads"] if one["download_id"] == id_)
+        assert next(one for one in told if one["total_bytes"])["status"] == "downloading"
+        assert server.http.delete(f"{server.root}/api/models/downloads/{id_}").status_code == 200
+        assert next(one for one in told if one["status"] != "downloading") == state(server, id_)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,10 @@
 
 import { askJson } from "../shared/api.js";
 import { fill, h, tell } from "../shared/dom.js";
+import { listener } from "../shared/feed.js";
 import { bytes, duration } from "../shared/format.js";
-import { polling } from "../shared/polling.js";
 
-/**
- * As `GET /api/models/downloads` has them.
- * @typedef {{ download_id: string, model_id: string, status: string, progress_percent: number, done_bytes: number,
- *   total_bytes: number, bytes_per_second: number | null, eta_seconds: number | null, error: string | null }} Download
- */
+/** @typedef {import("../shared/feed.js").Download} Download */
 
 const MOVING = new Set(["waiting", "downloading"]);
 const WORDS = { cancelled: "paused", completed: "complete" };
@@ -23,52 +19,50 @@ export function makeDownloads(arrived) {
     h("header", {}, h("h2", {}, "Downloads")),
     list,
   );
-  const poll = polling(refresh, { movingMs: 500, restingMs: 10000 });
   /** @type {Set<string>} those that were seen on their way, which are still shown once they are complete */
   const followed = new Set();
   /** @type {Set<string>} */
   let complete = new Set();
+  let told = "";
 
-  async function refresh() {
-    const { downloads } = /** @type {{ downloads: Download[] }} */ (await askJson("/api/models/downloads"));
+  /** @param {import("../shared/feed.js").Parts} parts */
+  function show({ downloads }) {
+    const all = JSON.stringify(downloads);
+    if (!downloads || all === told) return;
+    told = all;
     downloads.filter((one) => MOVING.has(one.status)).forEach((one) => followed.add(one.download_id));
     const shown = downloads.filter((one) => one.status !== "completed" || followed.has(one.download_id));
     element.hidden = !shown.length;
-    fill(list, ...shown.map((one) => line(one, start, pause)));
+    fill(list, ...shown.map(line));
     const now = new Set(shown.filter((one) => one.status === "completed").map((one) => one.download_id));
     if ([...now].some((id) => !complete.has(id))) arrived();
     complete = now;
-    return downloads.some((one) => MOVING.has(one.status));
   }
-
-  /** @param {string} id of the model on the hub, whose download begins or goes on */
-  async function start(id) {
-    await tried(askJson("/api/models/download", { body: { model_id: id } }));
-  }
-
-  /** @param {string} id of the download */
-  async function pause(id) {
-    await tried(askJson(`/api/models/downloads/${id}`, { method: "DELETE" }));
-  }
-
-  /** @param {Promise<any>} asked */
-  async function tried(asked) {
-    try {
-      await asked;
-    } catch (error) {
-      tell(error);
-    }
-    await poll.now();
-  }
-  return { element, start, enter: poll.start, leave: poll.stop };
+  const feed = listener(show, undefined, undefined, ["downloads"]);
+  return { element, start, enter: feed.start, leave: feed.stop };
 }
 
-/**
- * @param {Download} one
- * @param {(id: string) => void} start
- * @param {(id: string) => void} pause
- */
-function line(one, start, pause) {
+/** @param {string} id of the model on the hub, whose download begins or goes on */
+function start(id) {
+  return tried(askJson("/api/models/download", { body: { model_id: id } }));
+}
+
+/** @param {string} id of the download */
+function pause(id) {
+  return tried(askJson(`/api/models/downloads/${id}`, { method: "DELETE" }));
+}
+
+/** @param {Promise<any>} asked */
+async function tried(asked) {
+  try {
+    await asked;
+  } catch (error) {
+    tell(error);
+  }
+}
+
+/** @param {Download} one */
+function line(one) {
   const { status, model_id: model } = one;
   const word = WORDS[/** @type {keyof typeof WORDS} */ (status)] ?? status;
   return h(

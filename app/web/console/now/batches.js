@@ -1,24 +1,17 @@
 /** Batches of this key: how far they are, with buttons that end them and save their results. */
 
-import { ask, askJson } from "../shared/api.js";
+import { ask } from "../shared/api.js";
 import { fill, h, tell } from "../shared/dom.js";
+import { listener } from "../shared/feed.js";
 import { ago, number } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
-import { polling } from "../shared/polling.js";
 import { table, tableRow } from "../shared/table.js";
 
-/**
- * As `GET /v1/batches` has them.
- * @typedef {{ id: string, model: string | null, endpoint: string, status: string, created_at: number,
- *   output_file_id: string | null, error_file_id: string | null, errors: { data: { message: string }[] } | null,
- *   request_counts: { total: number, completed: number, failed: number },
- *   waiting_for: "hours" | "model" | "turn" | null }} Batch
- */
+/** @typedef {import("../shared/feed.js").Batch} Batch */
 
 const HEADS = ["Batch", "Model", "Began", "State", "Done", "Actions"];
 const MAY_END = new Set(["validating", "in_progress"]);
 const MOVING = new Set([...MAY_END, "finalizing", "cancelling"]);
-const MOST_SHOWN = 20;
 const WAITS = { hours: "waits for its hours", model: "waits for its model", turn: "waits for its turn" };
 
 export function makeBatches() {
@@ -30,36 +23,35 @@ export function makeBatches() {
     h("header", {}, h("h2", {}, "Batches"), count),
     table(HEADS, body),
   );
-  const poll = polling(refresh, { movingMs: 1000, restingMs: 10000 });
+  let shown = "";
 
-  async function refresh() {
-    const { data } = /** @type {{ data: Batch[] }} */ (await askJson(`/v1/batches?limit=${MOST_SHOWN}`));
-    const moving = data.filter((one) => MOVING.has(one.status)).length;
-    element.hidden = !data.length;
-    fill(count, `${moving} under way`);
-    fill(body, ...data.map((one) => row(one, cancel)));
-    return moving > 0;
+  /** @param {import("../shared/feed.js").Parts} told */
+  function show({ batches }) {
+    if (!batches) return;
+    const now = JSON.stringify(batches.map((one) => [one, began(one)]));
+    if (now === shown) return;
+    shown = now;
+    element.hidden = !batches.length;
+    fill(count, `${batches.filter((one) => MOVING.has(one.status)).length} under way`);
+    fill(body, ...batches.map(row));
   }
-
-  /** @param {string} id */
-  async function cancel(id) {
-    await tried(ask(`/v1/batches/${id}/cancel`, { method: "POST" }));
-    await poll.now();
-  }
-  return { element, enter: poll.start, leave: poll.stop };
+  const feed = listener(show, undefined, undefined, ["batches"]);
+  return { element, enter: feed.start, leave: feed.stop };
 }
 
-/**
- * @param {Batch} batch
- * @param {(id: string) => void} cancel
- */
-function row(batch, cancel) {
+/** @param {Batch} batch */
+function began(batch) {
+  return ago(batch.created_at * 1000);
+}
+
+/** @param {Batch} batch */
+function row(batch) {
   const { id, status, output_file_id: output, error_file_id: errors, errors: wrong, waiting_for: why } = batch;
   return tableRow(
     HEADS,
     h("td", {}, h("code", { class: "id" }, id)),
     h("td", {}, batch.model ?? "–"),
-    h("td", {}, ago(batch.created_at * 1000)),
+    h("td", {}, began(batch)),
     h(
       "td",
       { title: wrong?.data[0]?.message },
@@ -74,7 +66,8 @@ function row(batch, cancel) {
         { class: "row tight" },
         output && saveButton("download", `Save the results of ${id}`, output, `${id}_output.jsonl`),
         errors && saveButton("logs", `Save the errors of ${id}`, errors, `${id}_errors.jsonl`),
-        MAY_END.has(status) && iconButton("cross", `Cancel ${id}`, () => cancel(id), { "data-keep": `cancel ${id}` }),
+        MAY_END.has(status) &&
+          iconButton("cross", `Cancel ${id}`, () => tried(cancel(id)), { "data-keep": `cancel ${id}` }),
       ),
     ),
   );
@@ -85,6 +78,11 @@ function progress({ id, request_counts: { total, completed, failed } }) {
   const done = completed + failed;
   const text = `${number(done)} of ${number(total)}${failed ? `, ${number(failed)} failed` : ""}`;
   return [h("progress", { max: total || 1, value: done, "aria-label": `Progress of ${id}` }), h("div", {}, text)];
+}
+
+/** @param {string} id */
+function cancel(id) {
+  return ask(`/v1/batches/${id}/cancel`, { method: "POST" });
 }
 
 /**

@@ -1,14 +1,12 @@
 /** The view of the server's log. */
 
-import { askJson } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
+import { listener } from "../shared/feed.js";
 import { clock } from "../shared/format.js";
-import { polling } from "../shared/polling.js";
 
-/** @typedef {{ number: number, at: string, level: string, logger: string, text: string }} Line */
+/** @typedef {import("../shared/feed.js").Line} Line */
 
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
-const PAUSE_MS = 2000;
 const MOST_LINES = 1000;
 const WORKER = "mlx_server.worker";
 
@@ -20,8 +18,6 @@ export const logsView = {
   make(place) {
     /** @type {Line[]} */
     let lines = [];
-    /** When the log began that they are of; another one begins with each start of the server. */
-    let log = "";
     const problem = h("p", { class: "problem", role: "alert" });
     const words = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter", oninput: show });
     const level = h(
@@ -52,25 +48,19 @@ export const logsView = {
       if (atEnd) list.scrollTop = list.scrollHeight;
     }
 
-    const poll = polling(
-      async () => {
-        try {
-          const known = lines.at(-1)?.number ?? 0;
-          const { lines: more, began } = await askJson(`/v1/system/logs?after=${known}`);
-          fill(problem);
-          const isAnother = known > 0 && began !== log;
-          log = began;
-          lines = isAnother ? [] : [...lines, ...more].slice(-MOST_LINES);
-          if (more.length || isAnother || !known) show();
-          return isAnother;
-        } catch (error) {
-          fill(problem, /** @type {Error} */ (error).message);
-          return false;
-        }
-      },
-      { movingMs: 0, restingMs: PAUSE_MS },
-    );
-    return { enter: poll.start, leave: poll.stop };
+    /** @param {import("../shared/feed.js").Parts} told */
+    function add({ logs }) {
+      const more = logs?.lines ?? [];
+      lines = [...lines, ...more].slice(-MOST_LINES);
+      if (more.length || !lines.length) show();
+    }
+
+    /** Each stream has all lines anew, perhaps of another log: one begins with each start of the server. */
+    function begin() {
+      lines = [];
+    }
+    const feed = listener(add, (text) => fill(problem, text), begin, ["logs"]);
+    return { enter: feed.start, leave: feed.stop };
   },
 };
 

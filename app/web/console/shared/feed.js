@@ -1,4 +1,4 @@
-/** The server's live feed, while somebody looks. */
+/** The server's live feed, while somebody looks: one stream for all of the page. */
 
 import { ask, eventsOf } from "./api.js";
 
@@ -17,53 +17,89 @@ const AGAIN_MS = 3000;
  *   tokens: number, tokens_per_s: number | null, job: { done: number, total: number, unit: string } | null }} Request
  * @typedef {{ age_s: number, tokens_per_s: number, refused_per_s: number, running: number, waiting: number,
  *   first_token_s: Percentiles | null, gap_s: Percentiles | null, cache_hit_rate: number | null }} LivePoint
- * @typedef {{ window_s: number, memory_limit_bytes: number | null, too_many_requests: number, history: LivePoint[] | null,
- *   now: LivePoint, models: Model[], requests: Request[], more_requests: number, waiting_requests: number }} State
+ * @typedef {{ window_s: number, memory_limit_bytes: number | null, too_many_requests: number,
+ *   history: LivePoint[] | null, now: LivePoint, models: Model[], requests: Request[], more_requests: number,
+ *   waiting_requests: number }} State
  */
 
 /**
- * Listens between `start` and `stop`, but not while the page is hidden; it begins anew when the feed ends.
- * @param {(state: State) => void} show
- * @param {(problem: string) => void} tell why there is nothing to show; nothing once there is
+ * What only those are told who ask for it: as `GET /v1/batches` has them, as `GET /api/models/downloads` has them, and
+ * all lines of the log that there are in the first event, the new ones in others.
+ * @typedef {{ id: string, model: string | null, endpoint: string, status: string, created_at: number,
+ *   output_file_id: string | null, error_file_id: string | null, errors: { data: { message: string }[] } | null,
+ *   request_counts: { total: number, completed: number, failed: number },
+ *   waiting_for: "hours" | "model" | "turn" | null }} Batch
+ * @typedef {{ download_id: string, model_id: string, status: string, progress_percent: number, done_bytes: number,
+ *   total_bytes: number, bytes_per_second: number | null, eta_seconds: number | null, error: string | null }} Download
+ * @typedef {{ number: number, at: string, level: string, logger: string, text: string }} Line
+ * @typedef {{ batches?: Batch[], downloads?: Download[], logs?: { lines: Line[] } }} Parts
  */
-export function listener(show, tell) {
-  /** @type {AbortController | undefined} */
-  let open;
-  let wanted = false;
 
-  /** @param {AbortSignal} signal */
-  async function listen(signal) {
-    while (!signal.aborted) {
-      try {
-        const answer = await ask("/v1/live", { signal });
-        for await (const { data } of eventsOf(answer)) {
-          tell("");
-          show(JSON.parse(data));
-        }
-        tell("The server has stopped.");
-      } catch (error) {
-        if (!signal.aborted) tell(/** @type {Error} */ (error).message);
-      }
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
-    }
-  }
+/**
+ * @typedef {{ show: (state: State & Parts) => void, tell: (problem: string) => void, begin: () => void,
+ *   parts: (keyof Parts)[] }} Listener
+ */
 
-  function update() {
-    const should = wanted && !document.hidden;
-    if (should === Boolean(open)) return;
-    open?.abort();
-    open = should ? new AbortController() : undefined;
-    if (open) listen(open.signal);
-  }
-  document.addEventListener("visibilitychange", update);
+/** @type {Set<Listener>} those who listen now, to one stream with all that any of them asks for */
+const listening = new Set();
+/** @type {AbortController | undefined} */
+let open;
+
+/**
+ * Listens between `start` and `stop`, but not while the page is hidden; it begins anew when the feed ends.
+ * @param {Listener["show"]} show
+ * @param {Listener["tell"]} [tell] why there is nothing to show; nothing once there is
+ * @param {Listener["begin"]} [begin] called before the first state of each stream: others may have been missed
+ * @param {Listener["parts"]} [parts] what is to be told beside the state
+ */
+export function listener(show, tell = () => {}, begin = () => {}, parts = []) {
+  const one = { show, tell, begin, parts };
   return {
     start() {
-      wanted = true;
-      update();
+      listening.add(one);
+      renew();
     },
     stop() {
-      wanted = false;
-      update();
+      listening.delete(one);
+      renew();
     },
   };
+}
+
+/** End the stream, and begin the one that is wanted now. */
+function renew() {
+  open?.abort();
+  open = listening.size && !document.hidden ? new AbortController() : undefined;
+  if (open) listen(open.signal);
+}
+document.addEventListener("visibilitychange", renew);
+
+/** @param {AbortSignal} signal */
+async function listen(signal) {
+  await null; // those who come and go together have one stream
+  const all = [...listening];
+  /** @param {string} problem */
+  const tell = (problem) => all.forEach((one) => one.tell(problem));
+  while (!signal.aborted) {
+    try {
+      const answer = await ask(address(all), { signal });
+      for (const one of all) one.begin();
+      for await (const { data } of eventsOf(answer)) {
+        if (signal.aborted) return;
+        tell("");
+        const state = JSON.parse(data);
+        for (const one of all) one.show(state);
+      }
+      tell("The server has stopped.");
+    } catch (error) {
+      if (!signal.aborted) tell(/** @type {Error} */ (error).message);
+    }
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+  }
+}
+
+/** @param {Listener[]} all */
+function address(all) {
+  const parts = new Set(all.flatMap((one) => one.parts));
+  return parts.size ? `/v1/live?with=${[...parts]}` : "/v1/live";
 }
