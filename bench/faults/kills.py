@@ -23,6 +23,7 @@ async def kill_at_random(world: World, kills: int, console: Console) -> tuple[di
     choose, again_s = random.Random(kills), list[float]()
     await world.settle()
     before = await asyncio.to_thread(world.standing)
+    replayed = replays(world)
     async with Load(world, kills) as load:
         await load.until_ok(CLIENTS)
         for number in range(kills):
@@ -42,9 +43,14 @@ async def kill_at_random(world: World, kills: int, console: Console) -> tuple[di
         "errors": dict(Counter(f"{row.status} {row.detail}" for row in load.rows if row.outcome == ERROR)),
         "again_ms": percentiles_ms(again_s),
         "again_s": [round(one, 3) for one in again_s],
-        "replayed": world.get("/v1/queue/stats")["models"][MODEL]["replayed"],
+        "replayed": replays(world) - replayed,
         "leaked": await asyncio.to_thread(world.leaked, before),
     }
     console.print({name: value for name, value in figures.items() if name != "again_s"})
     bad = sum(outcomes[kind] for kind in (WRONG, DISHONEST, HUNG))
     return figures, not bad and set(neighbour) <= {OK} and not figures["leaked"]
+
+
+def replays(world: World) -> int:
+    """How many requests of the model were replayed so far."""
+    return int(world.get("/v1/queue/stats")["models"][MODEL]["replayed"])

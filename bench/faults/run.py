@@ -1,7 +1,7 @@
 """Faults, each done to a real server under 8 clients: `make bench-faults`, or `python bench/faults/run.py`.
 
     --only SIGKILL,SIGSTOP     these faults (a part of a name is enough)
-    --kills 100                worker kills at random moments, instead
+    --kills 100                worker kills at random moments, instead, or after those that --only names
     --leave 1000               clients that leave at random moments, instead
     --overload 60              twenty times the capacity, for so many seconds, instead; --only scripted,SmolLM2,tiny
     --fuzz 10000 --seed 1      bodies that are nearly valid, instead
@@ -177,18 +177,21 @@ def main() -> int:
         elif given.leave:
             rows, good = disappear(model, scratch, given.leave, console)
             save(given.out, "leave", rows)
-        elif given.kills:
-            with World(model, scratch) as world:
-                rows, good = asyncio.run(kill_at_random(world, given.kills, console))
-            save(given.out, "kills", rows)
         else:
             (scratch / "disk").mkdir()
+            good = True
             with small_disk(scratch / "disk") as mounted, World(model, scratch) as world:
-                only = [part for part in given.only.split(",") if part]
-                results = run_faults(world, only, full_disk=mounted, console=console)
-            console.print(table(results))
-            save(given.out, "faults", [{**asdict(one), "rows": [row.short() for row in one.rows]} for one in results])
-            good = all(one.good for one in results)
+                if given.only or not given.kills:
+                    only = [part for part in given.only.split(",") if part]
+                    results = run_faults(world, only, full_disk=mounted, console=console)
+                    console.print(table(results))
+                    kept = [{**asdict(one), "rows": [row.short() for row in one.rows]} for one in results]
+                    save(given.out, "faults", kept)
+                    good = all(one.good for one in results)
+                if given.kills:
+                    rows, well = asyncio.run(kill_at_random(world, given.kills, console))
+                    save(given.out, "kills", rows)
+                    good = good and well
     return 0 if good else 2
 
 

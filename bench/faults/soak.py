@@ -53,8 +53,8 @@ SAMPLES = 360
 RESTS_S = 8.0
 """The time in which connections and processes of ended requests go, unless the machine is busy."""
 
-LOOKS = 4
-"""At whether they have gone: what leaked is there at the last one, too."""
+LOOKS, AGAIN_S = 16, 2.0
+"""At whether they have gone, and the time before each: what leaked is there at the last one, too."""
 
 MAKE = """
 import sys
@@ -85,7 +85,7 @@ async def soak(server: ServerProcess, told: Path, seconds: float, console: Conso
     load.stop()
     await asking
     await asyncio.gather(*(load.everything() for _ in range(CLIENTS)))
-    before = await at_rest(watch)
+    before = await at_rest(watch, RESTS_S)
     warm = watch.seconds
     load = MixedLoad(server.url.removesuffix("/v1"), seed=1)
     asking = asyncio.create_task(load.run(CLIENTS, seconds / 20))
@@ -97,7 +97,7 @@ async def soak(server: ServerProcess, told: Path, seconds: float, console: Conso
     load.stop()
     await asking
     for _ in range(LOOKS):
-        if not (more := grown(before, await at_rest(watch, keep=False))):
+        if not (more := grown(before, await at_rest(watch, AGAIN_S, keep=False))):
             break
     return Soaked(watch, load, more, filling)
 
@@ -120,9 +120,9 @@ def still_filling(before: dict[str, float], after: dict[str, float]) -> list[str
     ]
 
 
-async def at_rest(watch: Watch, *, keep: bool = True) -> dict[str, Sample]:
+async def at_rest(watch: Watch, rests_s: float, *, keep: bool = True) -> dict[str, Sample]:
     """The processes once nothing is asked; a first look has them say how many tasks they have."""
-    await asyncio.sleep(RESTS_S)
+    await asyncio.sleep(rests_s)
     kept = {name: list(each) for name, each in watch.samples.items()}
     await asyncio.to_thread(watch.look)
     await asyncio.sleep(1)

@@ -21,6 +21,9 @@ VICTIM_SEED = 666
 """Of a request that is to fail alone."""
 
 LONG = "all work and no play " * 100
+HUNGRY = 3
+"""Prompts that take memory together until there is none."""
+
 NOT_KEPT = "a prompt is not kept on disk"
 STOPPED_S = 3.0
 DEATHS = 5
@@ -87,7 +90,7 @@ async def out_of_memory(world: World, load: Load) -> list[Row]:
     process = world.worker()
     limit = process.memory_info().vms
     process.rlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    longs = [f"{number}: {'all work and no play ' * 1200}" for number in range(6)]
+    longs = [f"{number}: {LONG * 12}" for number in range(HUNGRY)]
     rows = await asyncio.gather(*(ask(world.url, chat(MODEL, long, max_tokens=16), None) for long in longs))
     with contextlib.suppress(psutil.NoSuchProcess):
         process.rlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -13,27 +13,42 @@ from support.running.servers import ROOT
 pytestmark = pytest.mark.model
 
 
-def _rows(part: str, out: Path, *arguments: str) -> Any:
-    """What a part of the benchmark found."""
+def _parts(out: Path, *arguments: str) -> Any:
+    """What the parts of the benchmark found."""
     command = [sys.executable, str(ROOT / "bench" / "faults" / "run.py"), *arguments, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 2), done.stdout + done.stderr
-    return json.loads(out.read_text())[part]["rows"]
+    return json.loads(out.read_text())
 
 
-def test_faults_end_each_request_once_and_honestly_and_leave_nothing(tmp_path: Path) -> None:
-    only = ["SIGKILL", "sampler", "detokeniser", "half a frame", "socket buffer", "out of memory", "clients leave"]
-    only += ["slow heads", *(["full disk"] if os.geteuid() == 0 else [])]  # a disk of its own is mounted by root
-    found = _rows("faults", tmp_path / "out.json", "--only", ",".join(only))
-    assert len(found) == len(only)
+def _rows(part: str, out: Path, *arguments: str) -> Any:
+    """What one of them found."""
+    return _parts(out, *arguments)[part]["rows"]
+
+
+ONLY = ["SIGKILL", "sampler", "detokeniser", "half a frame", "socket buffer", "out of memory", "clients leave"]
+ONLY += ["slow heads", *(["full disk"] if os.geteuid() == 0 else [])]  # a disk of its own is mounted by root
+
+
+@pytest.fixture(scope="module")
+def done_to_one(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What was found of faults and of kills, by part: all are done to one server."""
+    out = tmp_path_factory.mktemp("faults") / "out.json"
+    return _parts(out, "--only", ",".join(ONLY), "--kills", "3")
+
+
+def test_faults_end_each_request_once_and_honestly_and_leave_nothing(done_to_one: Any) -> None:
+    found = done_to_one["faults"]["rows"]
+    assert len(found) == len(ONLY)
     for one in found:
         assert set(one["outcomes"]) <= {"ok", "error"}, one
         assert set(one["beside"]) <= {"ok", "error"}, one
         assert (set(one["neighbour"]), one["leaked"]) == ({"ok"}, {}), one
 
 
-def test_kills_at_random_moments_hang_nothing_and_change_no_answer(tmp_path: Path) -> None:
-    found = _rows("kills", tmp_path / "out.json", "--kills", "3")
+def test_kills_at_random_moments_hang_nothing_and_change_no_answer(done_to_one: Any) -> None:
+    found = done_to_one["kills"]["rows"]
+    assert found["kills"] == 3
     assert set(found["outcomes"]) <= {"ok", "error"}
     assert (set(found["neighbour"]), found["leaked"]) == ({"ok"}, {})
 
@@ -55,7 +70,7 @@ def test_who_is_refused_under_twenty_times_the_load_is_served_later(tmp_path: Pa
 
 def test_soak_samples_every_process_and_all_goes_back_to_what_it_was(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    command = [sys.executable, str(ROOT / "bench" / "faults" / "soak.py"), "--minutes", "0.5", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "bench" / "faults" / "soak.py"), "--minutes", "0.3", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 2), done.stdout + done.stderr
     found = json.loads(out.read_text())
