@@ -111,6 +111,8 @@ class World:
         for _ in range(workers):
             self.add_worker()
         self.clients: dict[int, Client] = {}
+        self.live: list[Client] = []
+        """Those whose tickets had not ended when they were last looked at."""
         self.refused = 0
 
     def add_worker(self) -> None:
@@ -119,10 +121,6 @@ class World:
 
     def any_worker(self) -> tuple[WorkerSlots, CheckingWorker]:
         return self.random.choice(list(self.workers.items()))
-
-    @property
-    def live(self) -> list[Client]:
-        return [client for client in self.clients.values() if not client.ticket.ended]
 
     def submit(self) -> None:
         whole = self.random.random() < 0.5
@@ -140,7 +138,8 @@ class World:
             self.refused += priority is not Priority.IDLE
         else:
             assert not full or account.configured
-            self.clients[ticket.id] = Client(ticket, whole)
+            self.clients[ticket.id] = client = Client(ticket, whole)
+            self.live.append(client)
 
     def cancel(self) -> None:
         if self.clients:
@@ -218,6 +217,8 @@ class World:
                 client.read()
 
     def check(self) -> None:
+        assert all(client.ticket.mailbox.closed == client.ticket.ended for client in self.live)
+        self.live = [client for client in self.live if not client.ticket.ended]
         queue, live = self.queue, [client.ticket for client in self.live]
         places = queue.queue_size + queue.concurrency * len(self.workers)
         idle = [ticket for ticket in live if ticket.priority is Priority.IDLE]
@@ -237,7 +238,6 @@ class World:
         for slots, worker in self.workers.items():
             self.check_slots(slots, worker, live)
         self.check_order(live)
-        assert all(client.ticket.mailbox.closed == client.ticket.ended for client in self.clients.values())
 
     def check_slots(self, slots: WorkerSlots, worker: CheckingWorker, live: list[Ticket]) -> None:
         here = [ticket for ticket in live if ticket.slots is slots]
@@ -278,6 +278,7 @@ class World:
 
     def check_ends(self) -> None:
         """Every accepted ticket has come to exactly one end, and its client knows which."""
+        assert all(client.ticket.mailbox.closed and client.ticket.ended for client in self.clients.values())
         ends = [client.ticket.state.value for client in self.clients.values()]
         statistics = self.queue.statistics
         for name in ("served", "failed", "invalid", "timed_out", "cancelled"):
