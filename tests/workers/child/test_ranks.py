@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +98,24 @@ async def play(folder: Path, spread: Hosts | None) -> tuple[list[list[Choice]], 
         return [*found, again], known, world.all_told("ready")[0]
 
 
+Alone = Callable[[str, int], tuple[Path, list[list[Choice]], int]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """A model by its architecture and its heads of keys, what one process answers with it, and its rows; each once."""
+
+    @cache
+    def played(architecture: str, heads: int) -> tuple[Path, list[list[Choice]], int]:
+        folder = make_model(
+            tmp_path_factory.mktemp(architecture), architecture, num_hidden_layers=4, num_key_value_heads=heads
+        )
+        found, _, facts = asyncio.run(play(folder, None))
+        return folder, found, facts.rows
+
+    return played
+
+
 @pytest.mark.parametrize(
     ("architecture", "ranks", "heads", "note"),
     [
@@ -109,15 +128,14 @@ async def play(folder: Path, spread: Hosts | None) -> tuple[list[list[Choice]], 
     ],
 )
 def test_ranks_give_the_tokens_of_one_process(
-    tmp_path: Path, architecture: str, ranks: int, heads: int, note: str
+    alone: Alone, architecture: str, ranks: int, heads: int, note: str
 ) -> None:
-    folder = make_model(tmp_path, architecture, num_hidden_layers=4, num_key_value_heads=heads)
-    expected, _, whole = asyncio.run(play(folder, None))
+    folder, expected, rows = alone(architecture, heads)
     found, known, spread = asyncio.run(play(folder, hosts(ranks)))
     assert found == expected
     assert known > 0
     assert any(one.startswith(note) for one in spread.notes)
-    assert spread.rows == whole.rows
+    assert spread.rows == rows
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Open MPI is installed on Linux only")
