@@ -16,6 +16,9 @@ from mlx_server.workers.parent.environment import child_environment
 SURE = 1e-3
 """Top-2 margin in nats from which on rounding, which depends on a batch's shape, must not choose another token."""
 
+ROWS = 4
+"""So many of them run at once."""
+
 REQUESTS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 8},
     {"messages": [{"role": "user", "content": "Count to five."}], "max_tokens": 8},
@@ -62,7 +65,9 @@ def margin_where_they_part(text: str, reference: list[tuple[str, float]]) -> flo
 @pytest.mark.model
 def test_eight_clients_at_once_get_what_mlx_lm_says_to_each_alone(smollm2_server: Server, smollm2: Path) -> None:
     with ThreadPoolExecutor(len(REQUESTS)) as clients:
-        texts = list(clients.map(lambda request: batched(smollm2_server, request), REQUESTS))
+        asked = [clients.submit(batched, smollm2_server, request) for request in REQUESTS]
+        smollm2_server.wait_stats(running_requests=ROWS)
+        texts = [one.result() for one in asked]
     for request, text, reference in zip(REQUESTS, texts, unbatched(smollm2), strict=True):
         # mlx-lm drops the space that a continued text begins with.
         margin = margin_where_they_part(text.removeprefix(" ") if "prompt" in request else text, reference)

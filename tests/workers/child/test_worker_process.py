@@ -1,7 +1,6 @@
 """What a real worker process does with its requests."""
 
 import asyncio
-import json
 import subprocess
 import sys
 import time
@@ -12,13 +11,11 @@ from typing import Any
 import psutil
 import pytest
 import support.running.lone_parent
-import support.unbatched
 from support.running.bare_worker import BareWorker
 from support.running.processes import lives
 from support.running.queues import failures_of, text_of
 from support.running.supervised import SCENARIO_S, Supervised, script
 
-from mlx_server.app.config.settings import default_cache_dir
 from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas.internal import messages
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
@@ -39,11 +36,8 @@ from mlx_server.schemas.internal.messages import (
     TokensOf,
 )
 from mlx_server.workers.handlers.base import DECODERS
-from mlx_server.workers.parent.environment import child_environment
 
 FOREVER = script(tokens=1 << 30, interval_s=0.01)
-SURE = 1e-3
-"""Top-2 margin in nats under which rounding, which depends on a batch's shape, may choose another token."""
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -258,66 +252,6 @@ def test_a_worker_whose_parent_is_killed_ends_by_itself(arguments: list[str]) ->
     while lives(pid):
         assert time.monotonic() < deadline, "the worker outlives its parent"
         time.sleep(0.02)
-
-
-QUESTIONS = [
-    "What is the capital of France?",
-    "Count to five.",
-    "Who wrote Hamlet? " * 4,
-    "Say hello in German.",
-    "Why is the sky blue?",
-    "Write one line of Python.",
-]
-TOKENS = 8
-
-
-def _unbatched(folder: Path) -> list[list[tuple[str, float]]]:
-    """For each question, mlx-lm's text and top-2 margin after each token, in a process like a worker."""
-    asked = [{"messages": [{"role": "user", "content": q}], "max_tokens": TOKENS} for q in QUESTIONS]
-    done = subprocess.run(
-        [sys.executable, str(support.unbatched.__file__), str(folder)],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        env=child_environment(),
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return [[(text, margin) for text, margin in answer] for answer in json.loads(done.stdout)]
-
-
-def _margin_where_they_part(text: str, reference: list[tuple[str, float]]) -> float | None:
-    for so_far, margin in reference:
-        if not text.startswith(so_far):
-            return margin
-    last, margin = reference[-1]
-    return None if text == last else margin
-
-
-@pytest.mark.model
-def test_batched_greedy_answers_are_those_that_mlx_lm_gives_to_each_alone(smollm2: Path) -> None:
-    texts: list[str] = []
-
-    async def scenario() -> None:
-        async with Supervised(str(smollm2), "lm", rows=len(QUESTIONS), cache_dir=str(default_cache_dir())) as world:
-            tickets = [
-                world.queue.submit(
-                    GenerationRequest(
-                        (ChatPrompt((Message("user", question),)),), TOKENS, sampling=Sampling(temperature=0.0)
-                    ),
-                    whole=True,
-                )
-                for question in QUESTIONS
-            ]
-            assert world.queue.running == len(QUESTIONS)
-            texts.extend(text_of(answer) for answer in await asyncio.gather(*map(world.answer, tickets)))
-
-    run(scenario)
-    for text, reference in zip(texts, _unbatched(smollm2), strict=True):
-        margin = _margin_where_they_part(text, reference)
-        if margin is not None:
-            print(f"differs at a margin of {margin:.2g} nats: {text!r}, {reference[-1][0]!r}")
-            assert margin < SURE
 
 
 @pytest.mark.model
