@@ -22,16 +22,20 @@ def _discard(_: str) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("role", ["eot", "eom"])
-def test_answer_ends_with_the_turn(launch: Callable[..., Server], tmp_path: Path, role: str) -> None:
+def test_answer_ends_with_the_turn(launch: Callable[..., Server], tmp_path: Path) -> None:
+    roles = ("eot", "eom")
     plain = convert_gguf(write_gguf(tmp_path / "plain.gguf"), tmp_path / "cache", _discard)
     first = int(mx.argmax(read_model(plain, "float32")[0](mx.array([PROMPT]))[0, -1]))
-    path = write_gguf(tmp_path / "ending.gguf", metadata={f"tokenizer.ggml.{role}_token_id": first})
-    server = launch("--model-path", path, "--cache-dir", tmp_path / "cache")
-    asked = {"temperature": 0, "max_tokens": 4}
-    ended, going_on = (server.complete(PROMPT, **asked, ignore_eos=on).json()["choices"][0] for on in (False, True))
-    assert (ended["text"], ended["finish_reason"]) == ("", "stop")
-    assert going_on["finish_reason"] == "length"
+    flags: list[object] = []
+    for role in roles:
+        path = write_gguf(tmp_path / f"{role}.gguf", metadata={f"tokenizer.ggml.{role}_token_id": first})
+        flags += ["--model", f"{role}={path}"]
+    server = launch(*flags, "--cache-dir", tmp_path / "cache")
+    for role in roles:
+        asked = {"model": role, "temperature": 0, "max_tokens": 4}
+        ended, going_on = (server.complete(PROMPT, **asked, ignore_eos=on).json()["choices"][0] for on in (False, True))
+        assert (ended["text"], ended["finish_reason"]) == ("", "stop"), role
+        assert going_on["finish_reason"] == "length", role
 
 
 @pytest.mark.model

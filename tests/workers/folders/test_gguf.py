@@ -113,17 +113,18 @@ def _config(folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("given", [0, 2])
-def test_convert_gguf_takes_all_parts_of_a_model_whichever_is_given(tmp_path: Path, given: int) -> None:
+def test_convert_gguf_takes_all_parts_of_a_model_whichever_is_given(tmp_path: Path) -> None:
     whole = convert_gguf(write_gguf(tmp_path / "whole.gguf"), tmp_path / "cache", _discard, dtype="float32")
     write_gguf(tmp_path / "tiny.gguf", parts_of=4)
     parts = spread(tmp_path / "tiny.gguf", 3)
-    folder = convert_gguf(parts[given], tmp_path / "cache", _discard, dtype="float32")
-    expected, found = _weights(whole), _weights(folder)
-    assert sorted(found) == sorted(expected)
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert _config(folder) == _config(whole)
-    assert convert_gguf(parts[0], tmp_path / "cache", _discard, dtype="float32") == folder
+    for given in (0, 2):
+        cache = tmp_path / f"cache of {given}"
+        folder = convert_gguf(parts[given], cache, _discard, dtype="float32")
+        expected, found = _weights(whole), _weights(folder)
+        assert sorted(found) == sorted(expected), given
+        assert all(np.array_equal(found[name], expected[name]) for name in expected), given
+        assert _config(folder) == _config(whole), given
+        assert convert_gguf(parts[0], cache, _discard, dtype="float32") == folder, given
 
 
 def test_convert_gguf_names_the_missing_parts_before_it_converts(tmp_path: Path) -> None:
