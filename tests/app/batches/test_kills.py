@@ -80,7 +80,7 @@ def test_lines_that_run_beside_one_that_kills_workers_have_answers_and_the_model
     launch: Callable[..., Server], tmp_path: Path
 ) -> None:
     server = launched(launch, tmp_path)
-    slow = [{"text": text, "tokens": 1, "first_token_s": 3} for text in ("a", "b", "c")]
+    slow = [{"text": text, "tokens": 1, "first_token_s": 1} for text in ("a", "b", "c")]
     with sdk(server) as client:
         poison = line("poison", chat_body({"tokens": 1, "die_at": 1}, model="m"))
         batch = ended(client, submit(client, [*chats(slow), poison]).id, timeout_s=120)
