@@ -45,13 +45,13 @@ def test_vectors_come_out_of_a_worker_process(minilm: Path) -> None:
 def test_a_small_request_is_answered_while_a_giant_one_goes_on(minilm: Path) -> None:
     async def scenario() -> None:
         async with Supervised(str(minilm), "embeddings", rows=8) as worker:
-            giant = _submit(worker, embedding(*(f"{number} is a number. " * 20 for number in range(200))))
+            giant = _submit(worker, embedding(*(f"{number} is a number. " * 20 for number in range(80))))
             await worker.hears("step")
             small = await _ask(worker, embedding("Hi"))
             assert len(_vectors(small)) == 1
             done = {event.index for event in worker.delivered if isinstance(event, Vector) and event.ticket == giant.id}
-            assert len(done) < 200, "the giant one is not through"
-            assert len(_vectors(await worker.answer(giant))) == 200
+            assert len(done) < 80, "the giant one is not through"
+            assert len(_vectors(await worker.answer(giant))) == 80
 
     asyncio.run(scenario())
 
