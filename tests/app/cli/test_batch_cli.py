@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from rich.console import Console
 from support.batches import chats, jsonl
+from support.inputs.command_lines import command_lines
 from support.running.servers import ROOT, SCRIPTED, Server, wait_for
 
 from mlx_server.app.cli.batch_cli import patiently
@@ -25,6 +26,7 @@ from mlx_server.app.connect.running_server import NoServer
 from mlx_server.app.terminal.batch_display import BatchDisplay, line_of
 
 COMMAND = [sys.executable, "-m", "mlx_server.app", "batch"]
+Batch = Callable[..., subprocess.CompletedProcess[str]]
 SLOW = {"text": "slow", "tokens": 1, "first_token_s": 60}
 
 
@@ -36,10 +38,15 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-def batch(*arguments: object, server: Server | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **({"MLX_SERVER_URL": server.root} if server else {})}
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, env=env)
+@pytest.fixture(scope="module")
+def batch() -> Iterator[Batch]:
+    """`mlx-server batch` with these words; `server` is told by --url."""
+    with command_lines() as lines:
+
+        def run(*arguments: object, server: Server | None = None) -> subprocess.CompletedProcess[str]:
+            return lines.run("batch", *arguments, *(("--url", server.root) if server else ()))
+
+        yield run
 
 
 def answers(file: Path) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def answers(file: Path) -> dict[str, Any]:
     return {one["custom_id"]: one["response"]["body"] for one in lines}
 
 
-def test_table_becomes_requests_and_requests_become_results(server: Server, tmp_path: Path) -> None:
+def test_table_becomes_requests_and_requests_become_results(batch: Batch, server: Server, tmp_path: Path) -> None:
     table, requests, found = (tmp_path / name for name in ("rows.csv", "requests.jsonl", "found.jsonl"))
     table.write_text('id,the text\na,"kind, ""quoted"""\nb,rude\n', encoding="utf-8-sig")
     made = batch(
@@ -72,7 +79,7 @@ def test_table_becomes_requests_and_requests_become_results(server: Server, tmp_
     assert answers(found).keys() == {"a", "b"}
 
 
-def test_rows_can_be_embedded(server: Server, tmp_path: Path) -> None:
+def test_rows_can_be_embedded(batch: Batch, server: Server, tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("text\tn\nhi\t1\n")
     requests = tmp_path / "r.jsonl"
     words = ("make", tmp_path / "t.tsv", "--prompt", "{text}", "--kind", "embeddings", "--delimiter", "\t")
@@ -81,7 +88,7 @@ def test_rows_can_be_embedded(server: Server, tmp_path: Path) -> None:
     assert answers(tmp_path / "r.results.jsonl")["1"]["data"][0]["embedding"]
 
 
-def test_lines_that_fail_are_saved_beside_and_the_code_says_so(server: Server, tmp_path: Path) -> None:
+def test_lines_that_fail_are_saved_beside_and_the_code_says_so(batch: Batch, server: Server, tmp_path: Path) -> None:
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl([*chats(["a"]), {**chats(["b"], temperature=9)[0], "custom_id": "bad"}]))
     ran = batch("run", requests, server=server)
@@ -90,7 +97,7 @@ def test_lines_that_fail_are_saved_beside_and_the_code_says_so(server: Server, t
     assert answers(tmp_path / "r.results.errors.jsonl")["bad"]["error"]["param"] == "temperature"
 
 
-def test_file_with_a_bad_line_is_told_by_its_number(server: Server, tmp_path: Path) -> None:
+def test_file_with_a_bad_line_is_told_by_its_number(batch: Batch, server: Server, tmp_path: Path) -> None:
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats(["a"])) + b"{}\n")
     ran = batch("run", requests, server=server)
@@ -98,7 +105,7 @@ def test_file_with_a_bad_line_is_told_by_its_number(server: Server, tmp_path: Pa
     assert "line 2: `custom_id` is missing." in ran.stderr
 
 
-def test_batch_is_left_looked_at_and_ended(server: Server, tmp_path: Path) -> None:
+def test_batch_is_left_looked_at_and_ended(batch: Batch, server: Server, tmp_path: Path) -> None:
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats([SLOW] * 3)))
     id_ = batch("run", requests, "--detach", server=server).stdout.strip()
@@ -113,7 +120,7 @@ def test_batch_is_left_looked_at_and_ended(server: Server, tmp_path: Path) -> No
     assert (none.returncode, "is cancelled and has no such results" in none.stderr) == (5, True)
 
 
-def test_results_can_be_printed(server: Server, tmp_path: Path) -> None:
+def test_results_can_be_printed(batch: Batch, server: Server, tmp_path: Path) -> None:
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats(["a"])))
     batch("run", requests, server=server)
@@ -132,7 +139,7 @@ def watching(requests: Path, server: Server) -> Iterator[tuple[subprocess.Popen[
         yield process, process.stderr
 
 
-def test_interrupt_leaves_the_batch_and_says_how_to_come_back(server: Server, tmp_path: Path) -> None:
+def test_interrupt_leaves_the_batch_and_says_how_to_come_back(batch: Batch, server: Server, tmp_path: Path) -> None:
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats([SLOW])))
     with watching(requests, server) as (process, telling):
@@ -156,7 +163,9 @@ def test_watching_survives_a_restart_of_the_server(launch: Callable[..., Server]
     assert len(answers(tmp_path / "r.results.jsonl")) == 40
 
 
-def test_watching_goes_on_where_the_server_limits_requests(launch: Callable[..., Server], tmp_path: Path) -> None:
+def test_watching_goes_on_where_the_server_limits_requests(
+    batch: Batch, launch: Callable[..., Server], tmp_path: Path
+) -> None:
     server = launch(*SCRIPTED, "--max-concurrency", 1, "--rate-limit", "3/4second")
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats([{"text": "x", "tokens": 1, "first_token_s": 0.5}] * 8)))
@@ -221,7 +230,7 @@ def test_rows_are_called_by_a_column_of_any_name(tmp_path: Path, column: str) ->
     ids=["column", "values"],
 )
 def test_table_that_does_not_fit_is_refused_and_nothing_is_left(
-    tmp_path: Path, table: str, prompt: str, words: str
+    batch: Batch, tmp_path: Path, table: str, prompt: str, words: str
 ) -> None:
     (tmp_path / "t.csv").write_text(table)
     made = batch("make", tmp_path / "t.csv", "--prompt", prompt, "--output", tmp_path / "r.jsonl")
@@ -237,7 +246,7 @@ def test_column_without_a_name_is_one_as_others_are(tmp_path: Path) -> None:
     assert [json.loads(line)["custom_id"] for line in (tmp_path / "r").read_text().splitlines()] == ["0", "1"]
 
 
-def test_no_server_is_told_in_a_line(tmp_path: Path) -> None:
+def test_no_server_is_told_in_a_line(batch: Batch, tmp_path: Path) -> None:
     done = batch("status", "x", "--url", "http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr.startswith("Error: http://127.0.0.1:9 can't be asked:")
