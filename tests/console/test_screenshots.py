@@ -21,23 +21,14 @@ WRITER = "SmolLM2-135M-Instruct"
 PHONE: ViewportSize = {"width": 390, "height": 700}
 COLOURS = 96
 MOST_BYTES = 100_000
+SECONDS = re.compile(r"(L[^L]*){12}")
+"""A line of so many."""
 
 
 @pytest.fixture
-def kept(request: pytest.FixtureRequest) -> bool:
-    """The pictures are for the documentation, which is to be asked for."""
-    return bool(request.config.getoption("--screenshots"))
-
-
-@pytest.fixture
-def folder(kept: bool, tmp_path: Path) -> Path:
-    """Where pictures go."""
-    return ROOT / "docs" / "console" if kept else tmp_path
-
-
-def line_of(seconds: int) -> re.Pattern[str]:
-    """What draws at least so many."""
-    return re.compile(f"(L[^L]*){{{seconds}}}")
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where pictures go: into the documentation only if that is asked for."""
+    return ROOT / "docs" / "console" if request.config.getoption("--screenshots") else tmp_path
 
 
 def picture(page: Page, path: Path) -> None:
@@ -60,7 +51,7 @@ def ask(page: Page, model: str, text: str, shown: Path | None = None) -> None:
 
 
 def test_views_look_as_the_documentation_shows_them(
-    launch: Callable[..., Server], open_page: OpenPage, smollm2: Path, folder: Path, kept: bool
+    launch: Callable[..., Server], open_page: OpenPage, smollm2: Path, folder: Path
 ) -> None:
     server = launch("--model", f"{WRITER}={smollm2}", "--model", f"shapes={ROOT / 'tests/shapes/model'}")
     server.wait_until(lambda: all(one["status"] == "loaded" for one in server.get("/v1/models").json()["data"]))
@@ -85,6 +76,6 @@ def test_views_look_as_the_documentation_shows_them(
     busy = chat_body("Count to a hundred.", model=WRITER, max_tokens=2000, ignore_eos=True, stream=True)
     with RawClient(server, busy), RawClient(server, busy):
         speed = page.get_by_role("region", name="The last minutes").locator("path").first
-        expect(speed).to_have_attribute("d", line_of(12 if kept else 3), timeout=60_000)
+        expect(speed).to_have_attribute("d", SECONDS, timeout=60_000)
         expect(page.get_by_role("region", name="Requests")).to_contain_text("2 running")
         picture(page, folder / "now.png")
