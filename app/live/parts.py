@@ -52,8 +52,6 @@ class Parts:
         return [download_state(one) for one in await services(self._request).downloads.everywhere()]
 
     def _logs(self) -> LogLines:
-        logs = services(self._request).recent_logs
-        lines = logs.after(self._last_line)
-        if lines:
-            self._last_line = lines[-1].number
-        return LogLines(lines, self._last_line, logs.began)
+        told = services(self._request).recent_logs.after(self._last_line)
+        self._last_line = told.last
+        return told

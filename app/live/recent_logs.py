@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from datetime import UTC, datetime
 
-from mlx_server.schemas.live import LogLine
+from mlx_server.schemas.live import LogLine, LogLines
 
 MOST_LINES = 1000
 MOST_CHARACTERS = 4000
@@ -31,11 +31,8 @@ class RecentLogs(logging.Handler):
         text = self.format(record)[:MOST_CHARACTERS]
         self._lines.append(LogLine(next(self._numbers), at, record.levelname.lower(), record.name, text))
 
-    @property
-    def last(self) -> int:
-        """The number of the last line, 0 before the first."""
-        return self._lines[-1].number if self._lines else 0
-
-    def after(self, number: int) -> list[LogLine]:
-        """Those that came after the line with this number, the oldest first; of too many, the last."""
-        return [line for line in list(self._lines) if line.number > number]
+    def after(self, number: int) -> LogLines:
+        """Those that came after the line with this number, of too many the last; all is of one moment."""
+        lines = list(self._lines)
+        last = lines[-1].number if lines else 0
+        return LogLines([line for line in lines if line.number > number], last, self.began)

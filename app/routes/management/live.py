@@ -12,7 +12,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.middleware.operator import ensure_operator, operator_only, viewer_of
 from mlx_server.app.routes.query import number, query_of
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.live import CancelledRequests, LogLines
+from mlx_server.schemas.live import CancelledRequests
 
 PARTS = ("batches", "downloads", "logs")
 """What the stream tells only those who ask for it; the log only the operator."""
@@ -58,5 +58,4 @@ async def cancel(request: Request) -> Response:
 async def logs(request: Request) -> Response:
     """The last lines of the log, or those after the one with a number."""
     after = number(query_of(request, ("after",)).get("after", "0"), "after", 0, MOST_NUMBER)
-    recent = services(request).recent_logs
-    return json_answer(LogLines(recent.after(after), recent.last, recent.began))
+    return json_answer(services(request).recent_logs.after(after))

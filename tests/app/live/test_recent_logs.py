@@ -32,9 +32,10 @@ def test_only_the_last_lines_are_kept_and_none_is_endless() -> None:
     for number in range(MOST_LINES + 5):
         logs.handle(record(f"line {number + 1}"))
     logs.handle(record("x" * 10 * MOST_CHARACTERS))
-    lines = logs.after(0)
+    lines = logs.after(0).lines
     assert (len(lines), lines[0].text) == (MOST_LINES, "line 7")
-    assert [line.number for line in logs.after(MOST_LINES + 4)] == [MOST_LINES + 5, MOST_LINES + 6]
+    told = logs.after(MOST_LINES + 4)
+    assert [line.number for line in told.lines] == [MOST_LINES + 5, told.last] == [MOST_LINES + 5, MOST_LINES + 6]
     assert len(lines[-1].text) == MOST_CHARACTERS
     assert (lines[0].level, lines[0].logger) == ("warning", "mlx_server.test")
 

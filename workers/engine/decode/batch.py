@@ -108,8 +108,8 @@ class BatchEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._running) - len(self._reader.readings)
-        if self._reader.readings and all(one.yields for one in self._running.values()):
-            running = 0  # nobody waits for tokens: a step for more rows is the cheaper one
+        if self._reader.readings and self._nobody_waits:
+            running = 0
         reads = bool(self._reader.readings) and self._pace.may_read(running)
         along = reads and self._reader.begin(running=running)
         produced: list[Token | Broken] = [*self._decode(running, along=along)] if running else []

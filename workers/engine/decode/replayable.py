@@ -58,6 +58,12 @@ class ReplayingEngine(ABC):
         """Whether any sequence needs a step."""
         return bool(self._waiting or self._running)
 
+    @property
+    def _nobody_waits(self) -> bool:
+        """Whether all that runs makes way for others: then prompts are read first, as a step for more rows is the
+        cheaper one."""
+        return all(one.yields for one in self._running.values())
+
     def add(self, sequence: Sequence) -> None:
         """Take in a sequence; it joins the batch with the next step."""
         self._waiting[sequence.key] = sequence

@@ -123,8 +123,8 @@ class VisionEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._batch.uids)
-        if self._prompts.busy and all(one.yields for one in self._running.values()):
-            running = 0  # nobody waits for tokens: a step for more rows is the cheaper one
+        if self._prompts.busy and self._nobody_waits:
+            running = 0
         produced: list[Token | Broken] = [*self._decode()] if running else []
         self._undisturbed = not self._prompts.busy or not self._pace.may_read(running)
         for one in [] if self._undisturbed else self._prompts.step(running=running, since=began):

@@ -38,7 +38,7 @@ export function makeDownloads(arrived) {
     if ([...now].some((id) => !complete.has(id))) arrived();
     complete = now;
   }
-  const feed = listener(show, undefined, undefined, ["downloads"]);
+  const feed = listener(show, { parts: ["downloads"] });
   return { element, start, enter: feed.start, leave: feed.stop };
 }
 

@@ -37,7 +37,7 @@ export function makeInstalled(told) {
       if (isOld || now !== known) refresh();
       known = now;
     },
-    (text) => fill(gone, text),
+    { tell: (text) => fill(gone, text) },
   );
 
   async function refresh() {

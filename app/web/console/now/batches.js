@@ -35,7 +35,7 @@ export function makeBatches() {
     fill(count, `${batches.filter((one) => MOVING.has(one.status)).length} under way`);
     fill(body, ...batches.map(row));
   }
-  const feed = listener(show, undefined, undefined, ["batches"]);
+  const feed = listener(show, { parts: ["batches"] });
   return { element, enter: feed.start, leave: feed.stop };
 }
 

@@ -59,7 +59,7 @@ export const logsView = {
     function begin() {
       lines = [];
     }
-    const feed = listener(add, (text) => fill(problem, text), begin, ["logs"]);
+    const feed = listener(add, { tell: (text) => fill(problem, text), begin, parts: ["logs"] });
     return { enter: feed.start, leave: feed.stop };
   },
 };

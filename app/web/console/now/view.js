@@ -24,7 +24,7 @@ export const nowView = {
       models.show(state);
       requests.show(state);
     }
-    const feed = listener(show, (text) => fill(problem, text));
+    const feed = listener(show, { tell: (text) => fill(problem, text) });
 
     function enter() {
       feed.start();

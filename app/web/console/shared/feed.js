@@ -47,12 +47,12 @@ let open;
 
 /**
  * Listens between `start` and `stop`, but not while the page is hidden; it begins anew when the feed ends.
+ * `tell` is told why there is nothing to show, and nothing once there is; `begin` is called before the first state of
+ * each stream, as others may have been missed; `parts` are to be told beside the state.
  * @param {Listener["show"]} show
- * @param {Listener["tell"]} [tell] why there is nothing to show; nothing once there is
- * @param {Listener["begin"]} [begin] called before the first state of each stream: others may have been missed
- * @param {Listener["parts"]} [parts] what is to be told beside the state
+ * @param {Partial<Listener>} [more]
  */
-export function listener(show, tell = () => {}, begin = () => {}, parts = []) {
+export function listener(show, { tell = () => {}, begin = () => {}, parts = [] } = {}) {
   const one = { show, tell, begin, parts };
   return {
     start() {
