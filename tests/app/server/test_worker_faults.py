@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,9 @@ from support.running.servers import SCRIPTED, Server, chat_body
 from support.running.streams import DONE, events, open_stream, stream_chat, text_of
 
 
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[Server]:
-    """One server whose worker is killed again and again, one request at a time."""
-    server = Server(*SCRIPTED, "--max-concurrency", 1)
-    server.wait_ready()
-    yield server
-    server.close()
-
-
-def restarts(server: Server) -> float:
-    return value(server, "worker_restarts_total")
-
-
-def check_restarted(server: Server, before: float = 0, times: int = 1) -> None:
+def check_restarted(server: Server, times: int = 1) -> None:
     assert server.chat("hi").status_code == 200
-    assert restarts(server) == before + times
+    assert value(server, "worker_restarts_total") == times
     assert value(server, "worker_state", state="ready") == 1
     stats = server.stats()
     assert (stats["active_requests"], stats["rows_used"]) == (0, 0)
@@ -42,53 +29,55 @@ def check_lost(error: Any) -> None:
     assert error["error"]["message"] == error["detail"]
 
 
-def test_worker_killed_mid_stream_ends_the_stream_with_an_error(mortal: Server) -> None:
-    before = restarts(mortal)
-    with open_stream(mortal, chat_body({"tokens": 1000, "interval_s": 0.02})) as response:
+def test_worker_killed_mid_stream_ends_the_stream_with_an_error(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED)
+    with open_stream(server, chat_body({"tokens": 1000, "interval_s": 0.02})) as response:
         stream = events(response.iter_lines())
         begun = [next(stream) for _ in range(3)]
-        kill_worker(mortal)
+        kill_worker(server)
         *chunks, error = stream
     assert text_of([*begun, *chunks]).startswith("token token ")
     assert DONE not in chunks
     assert all(chunk["choices"][0]["finish_reason"] is None for chunk in chunks)
     check_lost(error)
     assert error["detail"] == "The worker process died of SIGKILL"
-    check_restarted(mortal, before)
+    check_restarted(server)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_request_without_a_byte_is_replayed_when_the_worker_is_killed(mortal: Server, stream: bool) -> None:
-    before, replayed, written = restarts(mortal), mortal.stats()["replayed"], value(mortal, "generated_tokens_total")
+def test_request_without_a_byte_is_replayed_when_the_worker_is_killed(
+    launch: Callable[..., Server], stream: bool
+) -> None:
+    server = launch(*SCRIPTED)
     script = {"tokens": 5, "interval_s": 0.1, "first_token_s": 1 if stream else 0}
-    with RawClient(mortal, chat_body(script, stream=stream)) as client:
-        mortal.wait_stats(running_requests=1)
+    with RawClient(server, chat_body(script, stream=stream)) as client:
+        server.wait_stats(running_requests=1)
         if not stream:
-            mortal.wait_until(lambda: value(mortal, "generated_tokens_total") > written)
-        kill_worker(mortal)
+            server.wait_until(lambda: value(server, "generated_tokens_total") > 0)
+        kill_worker(server)
         assert client.status == 200
         if stream:
             assert client.read_until(b"[DONE]").count(b'"content":"token "') == 5
         else:
             assert b'"content":"token token token token token "' in client.read_until(b"}]")
-    assert mortal.stats()["replayed"] == replayed + 1
-    check_restarted(mortal, before)
+    assert server.stats()["replayed"] == 1
+    check_restarted(server)
 
 
-def test_poisonous_request_ends_alone(mortal: Server) -> None:
-    before = restarts(mortal)
-    with ThreadPoolExecutor(2) as pool, RawClient(mortal, chat_body({"first_token_s": 60})) as first:
-        mortal.wait_stats(running_requests=1)
-        poisonous = pool.submit(mortal.chat, {"die_at": 1})
-        mortal.wait_stats(waiting_requests=1)
-        innocent = pool.submit(mortal.chat, "hi")
-        mortal.wait_stats(waiting_requests=2)
+def test_poisonous_request_ends_alone(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--max-concurrency", 1)
+    with ThreadPoolExecutor(2) as pool, RawClient(server, chat_body({"first_token_s": 60})) as first:
+        server.wait_stats(running_requests=1)
+        poisonous = pool.submit(server.chat, {"die_at": 1})
+        server.wait_stats(waiting_requests=1)
+        innocent = pool.submit(server.chat, "hi")
+        server.wait_stats(waiting_requests=2)
         first.leave()
         assert poisonous.result().status_code == 502
         assert innocent.result().status_code == 200
     check_lost(poisonous.result().json())
     assert poisonous.result().json()["detail"] == "The worker process exited with code 9"
-    check_restarted(mortal, before, times=2)
+    check_restarted(server, times=2)
 
 
 def test_engine_that_raises_for_a_request_fails_that_request(scripted_server: Server) -> None:
@@ -117,12 +106,12 @@ def test_one_bad_prompt_ends_its_whole_request(scripted_server: Server) -> None:
     assert scripted_server.complete(["hi"] * 9).status_code == 200
 
 
-def test_engine_that_crashes_is_started_again(mortal: Server) -> None:
-    before = restarts(mortal)
-    *chunks, error = stream_chat(mortal, {"crash_at": 3})
+def test_engine_that_crashes_is_started_again(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED)
+    *chunks, error = stream_chat(server, {"crash_at": 3})
     assert text_of(chunks) == "token token "
     check_lost(error)
-    check_restarted(mortal, before)
+    check_restarted(server)
 
 
 def test_engine_that_hangs_is_killed(launch: Callable[..., Server]) -> None:
@@ -137,14 +126,14 @@ def test_engine_that_hangs_is_killed(launch: Callable[..., Server]) -> None:
     assert not lives(pid)
 
 
-def test_requests_wait_while_the_worker_is_started_again(mortal: Server) -> None:
-    before = restarts(mortal)
-    kill_worker(mortal)
-    mortal.wait_until(lambda: mortal.get("/health/ready").status_code == 503)
-    assert mortal.get("/health").json()["worker"] in ("restarting", "loading")
-    assert mortal.get("/health").status_code == 200
-    check_restarted(mortal, before)
-    assert mortal.get("/health/ready").status_code == 200
+def test_requests_wait_while_the_worker_is_started_again(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED)
+    kill_worker(server)
+    server.wait_until(lambda: server.get("/health/ready").status_code == 503)
+    assert server.get("/health").json()["worker"] in ("restarting", "loading")
+    assert server.get("/health").status_code == 200
+    check_restarted(server)
+    assert server.get("/health/ready").status_code == 200
 
 
 @pytest.mark.model
