@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from support.running.servers import ROOT, SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server, serving
 from support.tiny.models import make_model
 
 from mlx_server.app.config.settings import default_cache_dir
@@ -33,10 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes of tests begin with FAST_MATH; what these start begins as it would anywhere."""
+    """Processes of tests begin with FAST_MATH. What these start finds OpenBLAS as it would anywhere, but has one thread
+    of it too: two of a server's would compete with those that the other process has started."""
     if hasattr(config, "workerinput"):
-        for name in FAST_MATH:
-            os.environ.pop(name, None)
+        os.environ.pop("LD_PRELOAD", None)
     elif config.getoption("numprocesses", None):
         os.environ |= FAST_MATH
 
@@ -116,44 +116,34 @@ def launch() -> Iterator[Callable[..., Server]]:
 @pytest.fixture(scope="session")
 def smollm2_server(smollm2: Path) -> Iterator[Server]:
     """One server with the real model, for all tests that only talk to it."""
-    server = Server("--model-path", smollm2, "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", smollm2, "--max-concurrency", 4) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def minilm_server(minilm: Path) -> Iterator[Server]:
     """One server with the real embedding model, for all tests that only talk to it."""
-    server = Server("--model-type", "embeddings", "--model-path", minilm)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-type", "embeddings", "--model-path", minilm) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def whisper_server(whisper_tiny: Path) -> Iterator[Server]:
     """One server with the real model that hears, for all tests that only talk to it."""
-    server = Server("--model-path", whisper_tiny)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", whisper_tiny) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def studio_server(whisper_tiny: Path, kokoro_folder: Path) -> Iterator[Server]:
     """One server with models that hear, speak and draw, under the names that OpenAI's have."""
     models = {"whisper-1": whisper_tiny, "tts-1": kokoro_folder, "gpt-image-1": PAINTER}
-    server = Server(*(part for name, path in models.items() for part in ("--model", f"{name}={path}")))
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*(part for name, path in models.items() for part in ("--model", f"{name}={path}"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def scripted_server() -> Iterator[Server]:
     """One server with the scripted backend, for all tests of a module that only talk to it."""
-    server = Server(*SCRIPTED, "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 4) as server:
+        yield server

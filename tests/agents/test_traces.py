@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.running.oracles import ENVIRONMENT, Kind, make_oracle
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.jsonl.gz"))
 LEAST_KNOWN = 0.9
@@ -33,10 +33,8 @@ def turns_of(trace: Path) -> list[dict[str, Any]]:
 def server(request: pytest.FixtureRequest, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     kind: Kind = request.param
     model = make_oracle(smollm2, tmp_path_factory.mktemp(kind), kind)
-    server = Server("--model-path", model, env=ENVIRONMENT)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", model, env=ENVIRONMENT) as server:
+        yield server
 
 
 def answered(server: Server, row: dict[str, Any], tenant: str) -> tuple[str, int, int]:

@@ -13,7 +13,7 @@ import openai
 import pytest
 from support.running import sdks
 from support.running.raw import RawClient
-from support.running.servers import ROOT, SCRIPTED, Server, chat_body
+from support.running.servers import ROOT, SCRIPTED, Server, chat_body, serving
 
 RETRIES = 2
 """What both SDKs do by default."""
@@ -32,10 +32,8 @@ try {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 1, "--queue-timeout", 1)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 1, "--queue-timeout", 1) as server:
+        yield server
 
 
 def by_openai(server: Server, text: str) -> int:

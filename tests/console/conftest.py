@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from console.pages import ELSEWHERE
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -32,10 +32,8 @@ def installed() -> str | None:
 def scripted_server() -> Iterator[Server]:
     """One server with the scripted backend, for the pages of all files that only talk to it: what they keep is in their
     own profiles."""
-    server = Server(*SCRIPTED, "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 4) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

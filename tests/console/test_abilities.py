@@ -13,7 +13,7 @@ from console.pages import answers, say, script
 from playwright.sync_api import Page, Route, expect
 from support.inputs.said import HERMES
 from support.running.parrot import make_parrot
-from support.running.servers import ROOT, Server
+from support.running.servers import ROOT, Server, serving
 from support.sounds import wav
 from support.tiny.hearing import make_hearing
 from support.tiny.speaking import make_speaking
@@ -56,10 +56,8 @@ def server(said: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactor
         "listener": make_hearing(folder / "listener", "moonshine"),
         "ears": make_vision_model(tmp_path_factory.mktemp("ears"), "gemma4"),
     }
-    server = Server(*(part for name, path in models.items() for part in ("--model", f"{name}={path}")))
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*(part for name, path in models.items() for part in ("--model", f"{name}={path}"))) as server:
+        yield server
 
 
 @pytest.mark.parametrize("way", ["drop", "paste", "picker"])

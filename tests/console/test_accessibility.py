@@ -10,7 +10,7 @@ import pytest
 from console.node.libraries import MODULES
 from console.pages import answers, say, script
 from playwright.sync_api import Page, expect
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 OpenPage = Callable[..., Page]
 AXE = MODULES / "axe-core" / "axe.min.js"
@@ -26,10 +26,8 @@ TEXT = "## A list\n\n- `code` and **more**\n- [ ] todo\n\n```python\nprint(1)\n`
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """One of its own: each line that others had it log would be looked at."""
-    server = Server(*SCRIPTED)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED) as server:
+        yield server
 
 
 def opened(server: Server, open_page: OpenPage, view: str) -> Page:

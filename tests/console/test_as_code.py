@@ -15,7 +15,7 @@ import pytest
 from console.pages import answers, say
 from PIL import Image
 from playwright.sync_api import Page, expect
-from support.running.servers import ROOT, Server
+from support.running.servers import ROOT, Server, serving
 
 OpenPage = Callable[..., Page]
 CIRCLE = ROOT / "examples" / "data" / "red_circle.png"
@@ -25,10 +25,8 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"ty
 @pytest.fixture(scope="module")
 def painter() -> Iterator[Server]:
     """A server of a model that draws."""
-    server = Server("--model", f"painter={ROOT / 'tests/drawing/model'}")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model", f"painter={ROOT / 'tests/drawing/model'}") as server:
+        yield server
 
 
 def copied(page: Page, name: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from console.pages import script
 from playwright.sync_api import Error, Page, Route, expect
 from support.running.hub import LocalHub, Repo, repo_of, running
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 OpenPage = Callable[..., Page]
 TINY = "mlx-community/tiny-llama"
@@ -35,11 +35,10 @@ def hub(tiny_model: Callable[[str], Path]) -> Iterator[LocalHub]:
 @pytest.fixture(scope="module")
 def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path_factory.mktemp("hub")), "HF_TOKEN": ""}
-    server = Server("--model-type", "scripted", "--model", "first=scripted", "--model", "second=scripted", env=env)
-    server.wait_ready()
-    server.wait_until(lambda: all(one["status"] == "loaded" for one in server.get("/v1/models").json()["data"]))
-    yield server
-    server.close()
+    models = ("--model-type", "scripted", "--model", "first=scripted", "--model", "second=scripted")
+    with serving(*models, env=env) as server:
+        server.wait_until(lambda: all(one["status"] == "loaded" for one in server.get("/v1/models").json()["data"]))
+        yield server
 
 
 def test_model_is_unloaded_and_loaded_by_the_keyboard(server: Server, open_page: OpenPage) -> None:

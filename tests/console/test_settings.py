@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from console.pages import answers, say
 from playwright.sync_api import Page, expect
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 OpenPage = Callable[..., Page]
 
@@ -15,10 +15,8 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="module")
 def locked_server() -> Iterator[Server]:
     """One that opens by "sesame"."""
-    server = Server(*SCRIPTED, "--api-key", "sesame")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--api-key", "sesame") as server:
+        yield server
 
 
 def ground(page: Page) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.running.clients import sdk
-from support.running.servers import ROOT, Server
+from support.running.servers import ROOT, Server, serving
 from support.tiny.sight import SHAPES
 
 PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
@@ -42,10 +42,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(python: Path) -> Iterator[Server]:
-    server = Server("--model-path", SHAPES, python=python)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", SHAPES, python=python) as server:
+        yield server
 
 
 def test_another_backend_is_installed_once_where_one_is_already(tmp_path: Path) -> None:

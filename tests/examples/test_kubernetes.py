@@ -10,7 +10,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from support.running.servers import ROOT, SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server, serving
 
 FOLDER = ROOT / "examples" / "kubernetes"
 VERSION = "1.34"
@@ -142,15 +142,11 @@ def test_prometheus_has_the_key_that_the_server_asks_for() -> None:
     [endpoint] = monitor["podMetricsEndpoints"]
     assert endpoint["port"] in [port["name"] for port in CONTAINER["ports"]]
     assert endpoint["authorization"]["credentials"] == variable["valueFrom"]["secretKeyRef"]
-    server = Server(*SCRIPTED, env={variable["name"]: "from-the-secret"})
-    try:
-        server.wait_listening()
+    with serving(*SCRIPTED, env={variable["name"]: "from-the-secret"}, until=Server.wait_listening) as server:
         scheme = endpoint["authorization"]["type"]
         told = server.get(endpoint["path"], headers={"Authorization": f"{scheme} from-the-secret"})
         assert told.status_code == 200
         assert server.get(endpoint["path"]).status_code == 401
-    finally:
-        server.close()
 
 
 def test_a_front_end_finds_its_ray_cluster_and_room_for_its_replicas() -> None:

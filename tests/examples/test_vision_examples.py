@@ -4,17 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 from support.examples import run_notebook
-from support.running.servers import ROOT, Server
+from support.running.servers import ROOT, Server, serving
 
 SHAPES = ROOT / "tests" / "shapes" / "model"
 
 
 @pytest.fixture(scope="module")
 def shapes_server() -> Iterator[Server]:
-    server = Server("--model-type", "vlm", "--model-path", SHAPES)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-type", "vlm", "--model-path", SHAPES) as server:
+        yield server
 
 
 @pytest.mark.model

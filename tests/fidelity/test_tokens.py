@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fidelity.texts import TEXTS
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tokenizer_files import ALL_FILES
 from tokenizers import Tokenizer
 
@@ -78,10 +78,8 @@ def test_inputs_of_embeddings_have_the_files_tokens(files: Path, file: str) -> N
 
 @pytest.fixture(scope="module")
 def server(tiny_model: Callable[[str], Path]) -> Iterator[Server]:
-    server = Server("--model-path", tiny_model("llama"))
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", tiny_model("llama")) as server:
+        yield server
 
 
 @pytest.mark.parametrize("special", [False, True])

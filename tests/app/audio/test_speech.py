@@ -13,9 +13,9 @@ from typing import Any
 
 import av
 import httpx
-import openai
 import pytest
-from support.running.servers import Server
+from support.running.clients import sdk
+from support.running.servers import Server, serving
 from support.tiny.speaking import make_speaking
 from support.voices.speech import SENTENCES, word_error_rate
 
@@ -34,23 +34,15 @@ RATE = 24_000
 
 @pytest.fixture(scope="module")
 def server(kokoro_folder: Path) -> Iterator[Server]:
-    server = Server("--model-path", kokoro_folder, "--max-speech-characters", 400)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", kokoro_folder, "--max-speech-characters", 400) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One whose model has the parts of a Kokoro at tiny sizes, and random weights: it makes noise in no time."""
-    server = Server("--model-path", make_speaking(tmp_path_factory.mktemp("speaking") / "kitten", "kitten_tts"))
-    server.wait_ready()
-    yield server
-    server.close()
-
-
-def sdk(server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+    with serving("--model-path", make_speaking(tmp_path_factory.mktemp("speaking") / "kitten", "kitten_tts")) as server:
+        yield server
 
 
 def say(server: Server, text: str, **more: Any) -> httpx.Response:
@@ -91,8 +83,10 @@ def seconds(sound: bytes) -> float:
 
 def test_what_is_said_is_heard_with_its_numbers_and_abbreviations(server: Server, whisper_server: Server) -> None:
     text = f"{SENTENCES[3]} Dr. Brown paid 25 dollars."
-    speech = sdk(server).audio.speech.with_streaming_response
-    with speech.create(model="kokoro", voice="alloy", input=text) as response:
+    with (
+        sdk(server) as client,
+        client.audio.speech.with_streaming_response.create(model="kokoro", voice="alloy", input=text) as response,
+    ):
         assert response.headers["content-type"] == "audio/mpeg"
         sound = response.read()
     told = heard(whisper_server, sound).replace("twenty five", "25").replace("$25", "25 dollars")
@@ -102,11 +96,12 @@ def test_what_is_said_is_heard_with_its_numbers_and_abbreviations(server: Server
 
 def test_the_documents_own_lines_work(server: Server, whisper_server: Server, tmp_path: Path) -> None:
     speech_file_path = tmp_path / "output.wav"
-    response = sdk(server).audio.speech.create(
-        model="lucasnewman/f5-tts-mlx", voice="alloy", input="Hello from MLX Omni Server!"
-    )
-    with pytest.warns(DeprecationWarning, match="with_streaming_response"):
-        response.stream_to_file(speech_file_path)
+    with sdk(server) as client:
+        response = client.audio.speech.create(
+            model="lucasnewman/f5-tts-mlx", voice="alloy", input="Hello from MLX Omni Server!"
+        )
+        with pytest.warns(DeprecationWarning, match="with_streaming_response"):
+            response.stream_to_file(speech_file_path)
     assert "hello from" in heard(whisper_server, speech_file_path.read_bytes()).lower()
 
 
@@ -139,9 +134,12 @@ def test_pcm_is_samples_alone(small: Server, noise: bytes) -> None:
 
 def test_events_hold_the_same_sound(small: Server) -> None:
     [text, *_] = TALKS
-    with sdk(small).audio.speech.with_streaming_response.create(
-        model="kitten", voice="Leo", input=text, response_format="pcm", stream_format="sse"
-    ) as response:
+    with (
+        sdk(small) as client,
+        client.audio.speech.with_streaming_response.create(
+            model="kitten", voice="Leo", input=text, response_format="pcm", stream_format="sse"
+        ) as response,
+    ):
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line.startswith("data: ")]
     events = [httpx.Response(200, content=line[6:]).json() for line in lines]

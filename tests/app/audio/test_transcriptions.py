@@ -24,8 +24,9 @@ from openai.types.audio import (
     TranscriptionTextDoneEvent,
     TranscriptionVerbose,
 )
+from support.running.clients import sdk
 from support.running.processes import kill_worker
-from support.running.servers import Server, wait_for
+from support.running.servers import Server, serving, wait_for
 from support.sounds import CONTAINERS, encoded, film, silence, wav
 from support.voices.speech import SENTENCES, spoken, word_error_rate
 
@@ -72,10 +73,8 @@ def said(whisper_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[S
 @pytest.fixture(scope="module")
 def small_server(whisper_tiny: Path) -> Iterator[Server]:
     """One that takes a megabyte, and whose worker may be killed."""
-    server = Server("--model-path", whisper_tiny, "--max-upload-mb", 1)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", whisper_tiny, "--max-upload-mb", 1) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +85,9 @@ def alone(small_server: Server) -> Said:
 
 
 @pytest.fixture(scope="module")
-def client(whisper_server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=whisper_server.url, api_key="none", max_retries=0)
+def client(whisper_server: Server) -> Iterator[openai.OpenAI]:
+    with sdk(whisper_server) as client:
+        yield client
 
 
 def post(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 CONFIGS = {
     "kokoro-small": {"plbert": {"hidden_size": 8}, "istftnet": {}},
@@ -27,10 +27,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (models / name / "config.json").write_text(json.dumps(config))
         save_file({"weight": np.zeros(4, np.float32)}, models / name / "model.safetensors")
     (models / "kokoro-small" / "voices" / "af_one.safetensors").touch()
-    server = Server("--models-dir", models)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--models-dir", models) as server:
+        yield server
 
 
 def test_voices_are_those_of_all_models_that_speak_and_nothing_is_loaded_for_them(server: Server) -> None:

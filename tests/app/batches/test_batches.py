@@ -10,16 +10,16 @@ from openai.types import Batch
 from support.batches import CHAT, chats, ended, jsonl, line, results, submit, texts_of
 from support.responses import strict
 from support.running.clients import sdk
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 from support.running.streams import open_stream
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 4, "--api-key", "one", "--api-key", "two")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(
+        *SCRIPTED, "--max-concurrency", 2, "--queue-size", 4, "--api-key", "one", "--api-key", "two"
+    ) as server:
+        yield server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import anthropic
 import pytest
 from anthropic.types.messages import MessageBatch
 from support.responses import strict
-from support.running.servers import SCRIPTED, Server, wait_for
+from support.running.servers import SCRIPTED, Server, serving, wait_for
 
 KEY = {"x-api-key": "not-needed"}
 SLOW = {"text": "slow", "tokens": 1, "first_token_s": 60}
@@ -19,10 +19,8 @@ SLOW = {"text": "slow", "tokens": 1, "first_token_s": 60}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 2)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 2) as server:
+        yield server
 
 
 def client_of(server: Server, key: str = "not-needed") -> anthropic.Anthropic:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from support.batches import chats, jsonl
 from support.inputs.command_lines import command_lines
-from support.running.servers import ROOT, SCRIPTED, Server, wait_for
+from support.running.servers import ROOT, SCRIPTED, Server, serving, wait_for
 
 from mlx_server.app.cli.batch_cli import patiently
 from mlx_server.app.connect.batch_files import BadFile, chat_body, filled, rows_of, write_requests
@@ -32,10 +32,8 @@ SLOW = {"text": "slow", "tokens": 1, "first_token_s": 60}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

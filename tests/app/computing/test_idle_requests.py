@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.running.processes import kill_worker
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 IDLE = {"X-Priority": "idle"}
 CHAT = "/v1/chat/completions"
@@ -30,10 +30,8 @@ def in_background(work: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Two rows, and two requests that may wait."""
-    server = Server(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 2)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 2) as server:
+        yield server
 
 
 def test_an_idle_request_makes_way_and_goes_on(server: Server) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from support.computing import Computing, cosines
 from support.pictures import halves, picture_file, plain
 from support.running.clients import sdk
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tiny.sighted_models import make_qwen3_vl
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest
@@ -33,10 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    server = Server("--model-path", folder, "--model-type", "embeddings")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", folder, "--model-type", "embeddings") as server:
+        yield server
 
 
 def address(picture: Image.Image) -> str:

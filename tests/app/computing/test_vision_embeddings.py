@@ -16,7 +16,7 @@ from mlx_vlm.utils import load_model
 from shapes.draw import Scene, draw_scene
 from support.running.clients import sdk
 from support.running.metrics import value
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tiny.sight import SHAPES, png
 
 from mlx_server.workers.engine.runtime.platform import configure, suit_weights
@@ -29,10 +29,8 @@ Vectors = npt.NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server("--model-path", SHAPES, "--model-type", "vlm", "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", SHAPES, "--model-type", "vlm", "--max-concurrency", 4) as server:
+        yield server
 
 
 def address(scene: Scene) -> str:

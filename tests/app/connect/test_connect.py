@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.running.servers import ROOT, SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server, serving
 from typer.testing import CliRunner
 
 from mlx_server.app.cli.cli import app
@@ -25,10 +25,8 @@ TARGET = Target("http://127.0.0.1:8000", "org/model", 32768, 8192, "secret", see
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--api-key", "secret", "--model-name", "writer")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--api-key", "secret", "--model-name", "writer") as server:
+        yield server
 
 
 def connect(*arguments: object, home: Path, answer: str = "", **env: str) -> subprocess.CompletedProcess[str]:

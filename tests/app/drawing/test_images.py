@@ -17,7 +17,7 @@ import pytest
 from drawing.scenes import BACKGROUND
 from PIL import Image, ImageDraw
 from shapes.draw import RGB
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 pytestmark = pytest.mark.model
 
@@ -26,10 +26,10 @@ MODEL = Path(__file__).parents[2] / "drawing" / "model"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server("--model-path", MODEL, "--model-name", "painter", "--max-concurrency", "2", "--max-media-mb", "1")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(
+        "--model-path", MODEL, "--model-name", "painter", "--max-concurrency", "2", "--max-media-mb", "1"
+    ) as server:
+        yield server
 
 
 @pytest.fixture
@@ -250,17 +250,13 @@ def test_a_picture_comes_by_address_or_in_base64(server: Server) -> None:
 
 def test_a_pictures_address_is_public_needs_no_key_and_nothing_else_is_open() -> None:
     public = "https://h.example/base"
-    server = Server("--model-path", MODEL, "--api-key", "secret", "--public-url", public)
-    server.wait_ready()
-    try:
+    with serving("--model-path", MODEL, "--api-key", "secret", "--public-url", public) as server:
         key = {"x-api-key": "secret"}
         asked = server.http.post(f"{server.url}/images/generations", json={"prompt": "red circle, left"}, headers=key)
         url = asked.json()["data"][0]["url"]
         assert url.startswith(f"{public}/v1/images/")
         assert server.get(url.removeprefix(public)).status_code == 200
         assert server.http.post(f"{server.url}/images/generations", json={"prompt": "x"}).status_code == 401
-    finally:
-        server.close()
 
 
 def test_how_well_and_in_which_style_is_told_to_change_nothing(server: Server) -> None:

@@ -15,7 +15,7 @@ from openai.types import FileDeleted, FileObject
 from support.responses import strict
 from support.running.clients import sdk
 from support.running.raw import connect
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 from mlx_server.app.files.file_store import FileStore, Quota, new_file
 from mlx_server.app.files.tables import MIGRATIONS
@@ -31,10 +31,19 @@ T = TypeVar("T")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--api-key", "one", "--api-key", "two", "--file-quota-count", 7, "--max-upload-mb", 1)
-    server.wait_listening()
-    yield server
-    server.close()
+    with serving(
+        *SCRIPTED,
+        "--api-key",
+        "one",
+        "--api-key",
+        "two",
+        "--file-quota-count",
+        7,
+        "--max-upload-mb",
+        1,
+        until=Server.wait_listening,
+    ) as server:
+        yield server
 
 
 @pytest.fixture

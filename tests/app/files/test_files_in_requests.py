@@ -10,7 +10,7 @@ import pytest
 from support.batches import ended, line, results, submit
 from support.documents import pdf
 from support.running.clients import sdk
-from support.running.servers import ROOT, Server
+from support.running.servers import ROOT, Server, serving
 
 PICTURE = (ROOT / "examples" / "data" / "red_circle.png").read_bytes()
 CIRCLE = "a red circle at the top left"
@@ -22,11 +22,9 @@ PAPER = pdf("red blue green", "circle square")
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     keys = (part for key in (KEY, "another") for part in ("--api-key", key))
-    server = Server("--model-path", ROOT / "tests" / "shapes" / "model", *keys)
-    server.http.headers["x-api-key"] = KEY
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", ROOT / "tests" / "shapes" / "model", *keys) as server:
+        server.http.headers["x-api-key"] = KEY
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from openai.types import Upload
 from support.responses import strict
 from support.running.clients import sdk
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 from mlx_server.app.files.file_store import FileStore, Quota
 from mlx_server.app.files.tables import MIGRATIONS
@@ -26,10 +26,10 @@ WHOLE = b"first second"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--api-key", "one", "--api-key", "two", "--file-quota-mb", 2)
-    server.wait_listening()
-    yield server
-    server.close()
+    with serving(
+        *SCRIPTED, "--api-key", "one", "--api-key", "two", "--file-quota-mb", 2, until=Server.wait_listening
+    ) as server:
+        yield server
 
 
 @pytest.fixture

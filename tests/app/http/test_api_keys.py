@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import openai
 import pytest
 from support.running.clients import sdk
-from support.running.servers import LAUNCH, SCRIPTED, Server, chat_body
+from support.running.servers import LAUNCH, SCRIPTED, Server, chat_body, serving
 
 KEYS = ("first-key", "sécond-kéy")
 PROTECTED = [("GET", "/v1/models"), ("GET", "/v1/queue/stats"), ("GET", "/metrics"), ("GET", "/no/such/path")]
@@ -15,12 +15,8 @@ OPEN = ["/health", "/health/live", "/health/ready"]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--api-key", KEYS[0], "--api-key", KEYS[1])
-    server.http.headers["x-api-key"] = KEYS[0]
-    server.wait_ready()
-    del server.http.headers["x-api-key"]
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--api-key", KEYS[0], "--api-key", KEYS[1]) as server:
+        yield server
 
 
 def status(server: Server, **headers: str) -> int:

@@ -12,7 +12,7 @@ from support.inputs.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
 from support.inputs.bad_input import Bad
 from support.inputs.bad_media import MALFORMED_MEDIA, NO_FILES, UNSEEN
 from support.inputs.refusals import check_shape
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 from support.running.streams import stream_chat, text_of
 
 TEXTS = [*BODIES, *MALFORMED_MESSAGES, *MALFORMED_MEDIA, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
@@ -28,10 +28,8 @@ FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES, *UNSEEN]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED) as server:
+        yield server
 
 
 def _check(server: Server, bad: Bad, client: httpx.Client | None = None) -> None:

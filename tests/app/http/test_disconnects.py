@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.running.metrics import value
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 SOON_S = 1.0
 LONG = {"first_token_s": 60}
@@ -16,11 +16,9 @@ ENDLESS = {"tokens": 4000, "interval_s": 0.02}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 2)
-    server.wait_ready()
-    yield server
-    output = server.output()
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 2) as server:
+        yield server
+        output = server.output()
     assert "ERROR" not in output
     assert "Traceback" not in output
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.inputs.refusals import check_shape
 from support.running.raw import RawClient, connect, http_request
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -18,10 +18,8 @@ MAX_BODY_BYTES = 1 << 16
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-body-bytes", MAX_BODY_BYTES)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-body-bytes", MAX_BODY_BYTES) as server:
+        yield server
 
 
 def check_unharmed(server: Server) -> None:

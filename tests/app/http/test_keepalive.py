@@ -12,7 +12,7 @@ import pytest
 from support.running.clients import sdk
 from support.running.processes import kill_worker
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 from websockets.sync.client import connect
 
 KEEPALIVE_S = 0.2
@@ -26,10 +26,8 @@ Events = list[tuple[str | None, Any]]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 1, "--keepalive", KEEPALIVE_S)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 1, "--keepalive", KEEPALIVE_S) as server:
+        yield server
 
 
 def body_of(path: str, script: Any, **more: Any) -> dict[str, Any]:

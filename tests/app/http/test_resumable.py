@@ -10,7 +10,7 @@ import httpx
 import pytest
 from support.running.clients import sdk
 from support.running.processes import kill_worker
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 CHAT = "/v1/chat/completions"
 RESUME_S = 1.0
@@ -21,10 +21,10 @@ HELD: dict[str, Any] = {"first_token_s": 60}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 4, "--resume-seconds", RESUME_S, "--default-max-tokens", 1000)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(
+        *SCRIPTED, "--max-concurrency", 4, "--resume-seconds", RESUME_S, "--default-max-tokens", 1000
+    ) as server:
+        yield server
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def test_answer_is_joined_after_its_worker_died(server: Server, key: str) -> Non
 
 
 def test_answers_without_clients_end_with_the_server() -> None:
-    server = Server(*SCRIPTED, "--drain-timeout", 1)
-    server.wait_ready()
-    with pytest.raises(httpx.ReadTimeout):
-        server.http.post(f"{server.root}{CHAT}", json=chat_body(HELD), headers={"Idempotency-Key": "k"}, timeout=0.3)
-    assert server.stop() == 0
-    assert "Traceback" not in server.output()
-    server.close()
+    with serving(*SCRIPTED, "--drain-timeout", 1) as server:
+        with pytest.raises(httpx.ReadTimeout):
+            server.http.post(
+                f"{server.root}{CHAT}", json=chat_body(HELD), headers={"Idempotency-Key": "k"}, timeout=0.3
+            )
+        assert server.stop() == 0
+        assert "Traceback" not in server.output()

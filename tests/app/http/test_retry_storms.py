@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.running.metrics import value
 from support.running.raw import RawClient
-from support.running.servers import Server, chat_body
+from support.running.servers import Server, chat_body, serving
 
 pytestmark = pytest.mark.model
 
@@ -20,11 +20,9 @@ CLIENTS, TRIES = 8, 3
 @pytest.fixture(scope="module")
 def server(tiny_model: Callable[[str], Path]) -> Iterator[Server]:
     """A tiny model."""
-    server = Server("--model-path", tiny_model("llama"), "--max-concurrency", 2)
-    server.wait_ready()
-    yield server
-    output = server.output()
-    server.close()
+    with serving("--model-path", tiny_model("llama"), "--max-concurrency", 2) as server:
+        yield server
+        output = server.output()
     assert "Traceback" not in output
 
 

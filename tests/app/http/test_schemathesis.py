@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.running.hub import LocalHub, Repo, running
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 CHECKS = (
     "not_a_server_error",
@@ -33,11 +33,13 @@ LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "30", "--phases"
 @pytest.fixture
 def scripted_server(tmp_path: Path) -> Iterator[Server]:
     """One that asks a hub on this machine: one that can't be reached is a server's error, if an honest one."""
-    with running(LocalHub(Repo("a/b", FILES))) as hub:
-        server = Server(*SCRIPTED, "--max-concurrency", 4, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
-        server.wait_ready()
+    with (
+        running(LocalHub(Repo("a/b", FILES))) as hub,
+        serving(
+            *SCRIPTED, "--max-concurrency", 4, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)}
+        ) as server,
+    ):
         yield server
-        server.close()
 
 
 def test_no_request_has_an_answer_that_is_not_documented(scripted_server: Server, tmp_path: Path) -> None:

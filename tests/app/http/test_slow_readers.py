@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 from support.running.streams import DONE, events, text_of
 
 MEGABYTE = 1 << 20
@@ -14,11 +14,9 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 2)
-    server.wait_ready()
-    yield server
-    output = server.output()
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 2) as server:
+        yield server
+        output = server.output()
     assert "Traceback" not in output
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 from support.running.streams import DONE, stream_chat, text_of
 
 MESSAGE = "Request processing timed out after 1 seconds without a token (--queue-timeout)"
@@ -18,18 +18,14 @@ SILENT = {"tokens": 2, "interval_s": 60}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 1, "--queue-timeout", 1)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 1, "--queue-timeout", 1) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 1, "--request-timeout", 1)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 1, "--request-timeout", 1) as server:
+        yield server
 
 
 def check_row_is_free(server: Server, timed_out_before: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.running.hub import LocalHub, repo_of, running
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 from mlx_server.app.catalog.errors import LoadFailed
 from mlx_server.app.hub.auto_load import AutoLoad
@@ -28,9 +28,8 @@ uvicorn.run(create_app(Settings(data_dir=Path(os.environ["MLX_SERVER_DATA_DIR"])
 @pytest.mark.model
 def test_a_downloaded_model_is_loaded_without_being_asked(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     with running(LocalHub(repo_of(tiny_model("llama"), ID))) as hub:
-        server = Server(command=("-c", WITHOUT_MODELS), env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
-        try:
-            server.wait_listening()
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)}
+        with serving(command=("-c", WITHOUT_MODELS), env=env, until=Server.wait_listening) as server:
             answer = server.post(
                 "/api/models/download",
                 {"model_id": ID, "name": "tiny", "auto_load": True},
@@ -41,8 +40,6 @@ def test_a_downloaded_model_is_loaded_without_being_asked(tiny_model: Callable[[
                 lambda: server.get("/v1/queue/stats").json()["models"].get("tiny", {}).get("rows_granted")
             )
             assert server.complete("hi", model="tiny", max_tokens=1).status_code == 200
-        finally:
-            server.close()
 
 
 def download(status: DownloadStatus, *, auto_load: bool) -> Download:

@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 MODES = "/api/hardware/performance-mode"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 4, "--prefill-step-size", 512)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 4, "--prefill-step-size", 512) as server:
+        yield server
 
 
 def set_mode(server: Server, body: object) -> httpx.Response:

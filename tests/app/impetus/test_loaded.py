@@ -9,18 +9,16 @@ import httpx
 import psutil
 import pytest
 from support.running.processes import lives
-from support.running.servers import SCRIPTED, Server, wait_for
+from support.running.servers import SCRIPTED, Server, serving, wait_for
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 4)
-    server.http.headers.update(JSON)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 4) as server:
+        server.http.headers.update(JSON)
+        yield server
 
 
 def test_loaded_models_are_listed_with_their_memory(scripted_server: Server) -> None:

@@ -11,7 +11,7 @@ import requests
 import socketio
 from socketio.exceptions import ConnectionError as Refused
 from support.running.hub import LocalHub, Repo, running
-from support.running.servers import SCRIPTED, Server, wait_for
+from support.running.servers import SCRIPTED, Server, serving, wait_for
 
 from mlx_server.app.live.listeners import MAX_MESSAGE_BYTES
 
@@ -29,11 +29,9 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def keyed_server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--api-key", KEY)
-    server.http.headers["x-api-key"] = KEY
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--api-key", KEY) as server:
+        server.http.headers["x-api-key"] = KEY
+        yield server
 
 
 def hang_up(client: socketio.Client) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 from mlx_server.app.registry.app_settings import SETTINGS
 
@@ -97,10 +97,8 @@ def test_value_of_the_wrong_type_or_range_is_refused(shared: Server, key: str, v
 
 @pytest.fixture(scope="module")
 def shared() -> Any:
-    server = Server(*SCRIPTED)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED) as server:
+        yield server
 
 
 def test_unknown_setting_is_not_found(shared: Server) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.running.hub import LocalHub, Repo, running
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"w" * (1 << 20)}
 SMALL = "mlx-community/Llama-3.2-3B-Instruct-4bit"
@@ -30,10 +30,12 @@ FIELDS = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(LocalHub(*REPOS)) as hub:
         cache = tmp_path_factory.mktemp("cache")
-        server = Server(*SCRIPTED, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_TOKEN": ""})
-        server.wait_listening()
-        yield server
-        server.close()
+        with serving(
+            *SCRIPTED,
+            env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_TOKEN": ""},
+            until=Server.wait_listening,
+        ) as server:
+            yield server
 
 
 def names(answer: dict[str, Any]) -> list[str]:

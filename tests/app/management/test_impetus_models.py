@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.running.hub import LocalHub, Repo, repo_of, running
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 from support.running.streams import events
 
 MISTRAL = "mlx-community/Mistral-7B-Instruct-v0.3-4bit"
@@ -39,10 +39,8 @@ def hub(tiny_model: Callable[[str], Path]) -> Iterator[LocalHub]:
 @pytest.fixture(scope="module")
 def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     cache = tmp_path_factory.mktemp("cache")
-    server = Server(*SCRIPTED, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_TOKEN": ""})
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_TOKEN": ""}) as server:
+        yield server
 
 
 def download(server: Server, **body: Any) -> dict[str, Any]:

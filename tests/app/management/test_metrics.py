@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.running.metrics import PREFIX, families, value
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 from mlx_server.app.deployment.process_memory import PURPOSES
 from mlx_server.queue.placement import Placement
@@ -48,10 +48,10 @@ STATES = {"starting", "loading", "ready", "restarting", "failed", "stopped"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 1, "--queue-timeout", 3, "--model-name", NAME)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(
+        *SCRIPTED, "--max-concurrency", 1, "--queue-size", 1, "--queue-timeout", 3, "--model-name", NAME
+    ) as server:
+        yield server
 
 
 def test_families_have_names_types_and_help(server: Server) -> None:

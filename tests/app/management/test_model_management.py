@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from support.running.hub import LocalHub, Repo, repo_of, running
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 TINY = "mlx-community/tiny-llama"
 BROKEN = "mlx-community/broken"
@@ -33,12 +33,10 @@ def hub(tiny_model: Callable[[str], Path]) -> Iterator[LocalHub]:
 def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     cache = tmp_path_factory.mktemp("cache")
     models = ("--model", "a=scripted", "--model", "org/b=scripted", "--model", "bad=scripted:fail")
-    server = Server(
+    with serving(
         "--model-type", "scripted", *models, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_TOKEN": ""}
-    )
-    server.wait_ready()
-    yield server
-    server.close()
+    ) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +46,10 @@ def folder_server(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.Te
     for name in ("one", "two", "sub/three"):
         copy(tiny_model("llama"), root / name)
     (copy(tiny_model("llama"), root / "rotten") / "model.safetensors").write_bytes(b"12345678")
-    server = Server("--models-dir", root, env={"HF_HUB_CACHE": str(tmp_path_factory.mktemp("cache"))})
-    server.wait_listening()
-    yield server
-    server.close()
+    with serving(
+        "--models-dir", root, env={"HF_HUB_CACHE": str(tmp_path_factory.mktemp("cache"))}, until=Server.wait_listening
+    ) as server:
+        yield server
 
 
 def copy(source: Path, target: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.running.clients import sdk
-from support.running.servers import READY_S, ROOT, SCRIPTED, Server
+from support.running.servers import READY_S, ROOT, SCRIPTED, Server, serving
 from support.tiny.encoders import make_encoder
 from support.tiny.vectors import EMBEDDINGS, RERANK
 
@@ -24,10 +24,8 @@ NAME = "org/sub/name:4bit"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--model-name", NAME)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--model-name", NAME) as server:
+        yield server
 
 
 def test_list_has_the_one_model(server: Server) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
 from mlx_server.app.openapi.documentation import DOCS
@@ -137,13 +137,9 @@ def test_a_new_route_needs_one_line() -> None:
 
 
 def test_server_tells_it_and_protects_it(given: dict[str, Any]) -> None:
-    server = Server(*SCRIPTED, "--api-key", "secret")
-    try:
-        server.wait_listening()
+    with serving(*SCRIPTED, "--api-key", "secret", until=Server.wait_listening) as server:
         assert server.get("/openapi.json").status_code == 401
         told = server.get("/openapi.json", headers={"x-api-key": "secret"})
         assert told.headers["content-type"] == "application/json"
         open_to_all, *kept = given["security"]
         assert (open_to_all, told.json()) == ({}, {**given, "security": kept})
-    finally:
-        server.close()

@@ -13,7 +13,7 @@ import pytest
 from support.pictures import picture_file, plain
 from support.running.hub import LocalHub, repo_of, running
 from support.running.raw import CHAT, RawClient, connect, http_request
-from support.running.servers import Server, wait_for
+from support.running.servers import Server, serving, wait_for
 from support.sounds import wav
 from support.tiny.judges import make_judge
 from support.tiny.whisper import make_whisper
@@ -42,19 +42,15 @@ def writer(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     """A server with a tiny model that writes, and a hub that has another."""
     with running(LocalHub(repo_of(tiny_model("llama"), ON_THE_HUB))) as hub:
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path_factory.mktemp("cache")), "HF_TOKEN": ""}
-        server = Server("--model-path", tiny_model("llama"), "--max-concurrency", 2, env=env)
-        server.wait_ready()
-        yield server
-        server.close()
+        with serving("--model-path", tiny_model("llama"), "--max-concurrency", 2, env=env) as server:
+            yield server
 
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a tiny model that ranks."""
-    server = Server("--model-path", make_judge(tmp_path_factory.mktemp("judge")), "--model-type", "rerank")
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", make_judge(tmp_path_factory.mktemp("judge")), "--model-type", "rerank") as server:
+        yield server
 
 
 def send(server: Server, path: str, ids: dict[str, str] | None = None, **replaced: Any) -> httpx.Response:

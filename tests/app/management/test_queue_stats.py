@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 REFERENCE = {"running": bool, "queue_size": int, "max_queue_size": int, "active_requests": int, "max_concurrency": int}
 COUNTS = ("served", "refused", "timed_out", "cancelled", "failed", "invalid", "replayed")
@@ -21,10 +21,8 @@ BESIDE = {
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 3, "--queue-timeout", 20)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 3, "--queue-timeout", 20) as server:
+        yield server
 
 
 def test_stats_have_the_references_shape_and_move(server: Server) -> None:

@@ -18,7 +18,7 @@ import pytest
 from support.inputs.refusals import check_shape
 from support.pictures import picture_file, plain
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 PICTURE = picture_file(plain("red"))
 OTHER = picture_file(plain("blue"), "JPEG")
@@ -68,10 +68,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
     """Fetches from anywhere."""
-    server = Server(*SCRIPTED, "--private-media-urls", "--allowed-media-dir", folder)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, "--private-media-urls", "--allowed-media-dir", folder) as server:
+        yield server
 
 
 def show(*urls: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from support.documents import scanned
 from support.films import film_file
 from support.running.clients import async_sdk, sdk
 from support.running.metrics import value
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tiny.sight import SHAPES, png
 
 pytestmark = pytest.mark.model
@@ -25,10 +25,8 @@ GREEDY: dict[str, Any] = {"model": "m", "temperature": 0}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server("--model-path", SHAPES, "--model-type", "vlm", "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", SHAPES, "--model-type", "vlm", "--max-concurrency", 4) as server:
+        yield server
 
 
 def _scenes(seed: int, count: int) -> list[Scene]:

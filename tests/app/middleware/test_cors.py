@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import typer
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, serving
 
 from mlx_server.app.cli.launch_options import checked_origins
 
@@ -18,22 +18,9 @@ PATH = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(
-        *SCRIPTED,
-        "--api-key",
-        KEY,
-        "--cors-origin",
-        f"{PAGE}/",
-        "--cors-origin",
-        "https://ui.example",
-        "--rate-limit",
-        "on",
-    )
-    server.http.headers["x-api-key"] = KEY
-    server.wait_ready()
-    del server.http.headers["x-api-key"]
-    yield server
-    server.close()
+    origins = ("--cors-origin", f"{PAGE}/", "--cors-origin", "https://ui.example")
+    with serving(*SCRIPTED, "--api-key", KEY, *origins, "--rate-limit", "on") as server:
+        yield server
 
 
 def preflight(server: Server, origin: str, **more: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from support.running.servers import LAUNCH, SCRIPTED, Server
+from support.running.servers import LAUNCH, SCRIPTED, Server, serving
 
 from mlx_server.app.cli.launch_options import checked_rates
 from mlx_server.app.http.keys import KeyRing
@@ -21,10 +21,10 @@ HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Server]:
-    server = Server(*SCRIPTED, "--rate-limit", "4/day", "--api-key", "one", "--api-key", "two")
-    server.wait_listening()
-    yield server
-    server.close()
+    with serving(
+        *SCRIPTED, "--rate-limit", "4/day", "--api-key", "one", "--api-key", "two", until=Server.wait_listening
+    ) as server:
+        yield server
 
 
 def test_requests_beyond_the_limit_are_refused(limited: Server) -> None:

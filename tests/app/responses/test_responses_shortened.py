@@ -11,7 +11,7 @@ from openai.types.responses import CompactedResponse
 from starlette.exceptions import HTTPException
 from support.responses import response, stream, strict
 from support.running.clients import sdk
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tiny.models import make_model
 
 from mlx_server.app.encoders.head import Head
@@ -170,10 +170,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder: Path = make_model(tmp_path_factory.mktemp("narrow"), "llama")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": CONTEXT}))
-    server = Server("--model-path", folder, "--max-concurrency", 2)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", folder, "--max-concurrency", 2) as server:
+        yield server
 
 
 LONG = talk("the quick brown fox " * 200, "jumps", "over the lazy dog " * 200, "again", "the fox")

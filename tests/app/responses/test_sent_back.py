@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 from support.running.clients import sdk
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tiny.models import make_model
 
 pytestmark = pytest.mark.model
@@ -26,12 +26,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = make_model(tmp_path_factory.mktemp("thinker"), "llama", thinks=True)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
-    server = Server(
+    with serving(
         "--model-path", folder, "--strict-params", "--chat-template-args", json.dumps({"opens_thinking": True})
-    )
-    server.wait_ready()
-    yield server
-    server.close()
+    ) as server:
+        yield server
 
 
 def check_taken(server: Server, path: str, body: dict[str, Any]) -> None:

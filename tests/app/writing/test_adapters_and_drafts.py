@@ -13,7 +13,7 @@ import pytest
 import support.tiny.adapters
 from support.running.metrics import value
 from support.running.raw import RawClient
-from support.running.servers import Server, chat_body
+from support.running.servers import Server, chat_body, serving
 
 from mlx_server.workers.parent.environment import child_environment
 
@@ -35,10 +35,8 @@ def adapters(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(smollm2: Path, adapters: Path) -> Iterator[Server]:
     """SmolLM2 with itself as its draft, and adapters to name."""
     flags = ("--adapter-dir", adapters, "--draft-model", smollm2)
-    server = Server("--model-path", smollm2, "--max-concurrency", 8, *flags)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", smollm2, "--max-concurrency", 8, *flags) as server:
+        yield server
 
 
 def say(server: Server, text: str, **more: Any) -> str:

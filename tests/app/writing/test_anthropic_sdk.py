@@ -12,7 +12,7 @@ from anthropic import beta_tool
 from anthropic.types import ModelInfo, TextBlock
 from support.documents import pdf
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server, serving
 
 PATH = "/v1/messages"
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -280,11 +280,9 @@ def test_answer_has_the_format_that_was_asked_for(client: anthropic.Anthropic) -
 def small_server() -> Iterator[Server]:
     """Takes keys and small bodies only, and one request at a time."""
     limits = ("--max-concurrency", 1, "--queue-size", 0, "--max-body-bytes", MAX_BODY_BYTES)
-    server = Server(*SCRIPTED, *limits, "--api-key", "key")
-    server.http.headers["x-api-key"] = "key"
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving(*SCRIPTED, *limits, "--api-key", "key") as server:
+        server.http.headers["x-api-key"] = "key"
+        yield server
 
 
 def check_error(error: anthropic.APIStatusError, status: int, kind: str, code: str | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 pytestmark = pytest.mark.model
 
@@ -30,10 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str],
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
     """One that keeps 1 MB of prompts."""
-    server = Server("--model-path", folder, "--context-length", LIMIT, "--prefix-cache-mb", 1)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", folder, "--context-length", LIMIT, "--prefix-cache-mb", 1) as server:
+        yield server
 
 
 def complete(server: Server, tokens: int, **more: Any) -> Any:

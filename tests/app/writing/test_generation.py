@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.running.streams import read_stream, stream_chat, text_of
 from tokenizers import Tokenizer
 
@@ -26,10 +26,8 @@ def tiny_llama(tiny_model: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny_server(tiny_llama: Path) -> Iterator[Server]:
-    server = Server("--model-path", tiny_llama, "--max-concurrency", ROWS)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", tiny_llama, "--max-concurrency", ROWS) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

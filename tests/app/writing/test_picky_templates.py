@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from support.documents import scanned
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.templates import GEMMA2, LLAMA31
 
 pytestmark = pytest.mark.model
@@ -28,10 +28,8 @@ def server(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     """A model whose template knows no system role, wants turns to alternate, and has no variables."""
     file = tmp_path_factory.mktemp("template") / "picky.jinja"
     file.write_text(GEMMA2)
-    server = Server("--model-path", tiny_model("llama"), "--chat-template", file)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", tiny_model("llama"), "--chat-template", file) as server:
+        yield server
 
 
 def body(path: str, messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
@@ -247,10 +245,8 @@ def one_call_server(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.
     """A model whose template refuses a turn with two calls, as Llama 3.1's does."""
     file = tmp_path_factory.mktemp("template") / "llama.jinja"
     file.write_text(LLAMA31)
-    server = Server("--model-path", tiny_model("llama"), "--chat-template", file)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", tiny_model("llama"), "--chat-template", file) as server:
+        yield server
 
 
 @pytest.mark.parametrize("seed", range(3))

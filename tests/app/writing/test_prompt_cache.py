@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from support.running.metrics import value
-from support.running.servers import Server, wait_for
+from support.running.servers import Server, serving, wait_for
 
 from mlx_server.app.deployment.process_memory import PURPOSES
 
@@ -19,10 +19,8 @@ SYSTEM = {"role": "system", "content": "the quick brown fox jumps over the lazy 
 @pytest.fixture(scope="module")
 def server(tiny_model: Callable[[str], Path]) -> Iterator[Server]:
     """A tiny model, whose prompts are kept in memory."""
-    server = Server("--model-path", tiny_model("llama"), "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", tiny_model("llama"), "--max-concurrency", 4) as server:
+        yield server
 
 
 def _messages(*texts: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.running.clients import sdk
-from support.running.servers import Server
+from support.running.servers import Server, serving
 from support.tiny.models import make_model
 
 pytestmark = pytest.mark.model
@@ -24,10 +24,8 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = make_model(tmp_path_factory.mktemp("thinker"), "llama", thinks=True)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 2048}))
-    server = Server("--model-path", folder, "--max-concurrency", 4)
-    server.wait_ready()
-    yield server
-    server.close()
+    with serving("--model-path", folder, "--max-concurrency", 4) as server:
+        yield server
 
 
 def _ask(server: Server, **more: Any) -> Any:

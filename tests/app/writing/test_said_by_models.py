@@ -14,7 +14,7 @@ import pytest
 from support.inputs.said import ACCENTS, SAYINGS, SCHEMAS, Saying
 from support.running.clients import sdk
 from support.running.parrot import make_parrots
-from support.running.servers import Server
+from support.running.servers import Server, serving
 
 pytestmark = pytest.mark.model
 
@@ -43,13 +43,12 @@ def speakers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speakers]:
     folder = tmp_path_factory.mktemp("parrots")
     messages = make_parrots(folder, [(saying.family, ACCENTS[saying.family], saying.text) for saying in SAYINGS])
     models = [flag for name in ACCENTS for flag in ("--model", f"{name}={folder / name}")]
-    server = Server(*models, "--prefix-cache-mb", 0)
-    try:
-        server.wait_listening()
-        with sdk(server) as client, anthropic.Anthropic(base_url=server.root, api_key="any") as other:
-            yield Speakers(server, client, other, messages)
-    finally:
-        server.close()
+    with (
+        serving(*models, "--prefix-cache-mb", 0, until=Server.wait_listening) as server,
+        sdk(server) as client,
+        anthropic.Anthropic(base_url=server.root, api_key="any") as other,
+    ):
+        yield Speakers(server, client, other, messages)
 
 
 def by_chat(speakers: Speakers, saying: Saying, stream: bool) -> Got:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +166,14 @@ class Server:
         self.http.close()
         self._output.close()
         self._data.cleanup()
+
+
+@contextlib.contextmanager
+def serving(*arguments: object, until: Callable[[Server], None] = Server.wait_ready, **how: Any) -> Iterator[Server]:
+    """A server for as long as a block lasts, which begins when it is ready, or `until` returns."""
+    server = Server(*arguments, **how)
+    try:
+        until(server)
+        yield server
+    finally:
+        server.close()

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from support.running.metrics import value
 from support.running.processes import lives
-from support.running.servers import SCRIPTED, Server, chat_body, wait_for
+from support.running.servers import SCRIPTED, Server, chat_body, serving, wait_for
 from support.running.streams import events, open_stream, text_of
 
 from mlx_server.app.fleet.memory_estimate import SCRIPTED_BYTES
@@ -45,10 +45,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def server(cluster: Cluster) -> Iterator[Server]:
     """Two replicas, one on each node."""
-    found = Server(*SCRIPTED, "--replicas", 2, "--max-concurrency", ROWS, *ON, env=env(cluster))
-    found.wait_ready()
-    yield found
-    found.close()
+    with serving(*SCRIPTED, "--replicas", 2, "--max-concurrency", ROWS, *ON, env=env(cluster)) as found:
+        yield found
 
 
 @pytest.fixture
